@@ -1,0 +1,394 @@
+// The matrix layouts: (N, C) and NHWC, and planes too small to be runs. Few rows: a task owns a tile
+// of columns, measures it and applies it while it is in the cache. Many rows: tasks own blocks of
+// rows, partial sums are merged in a fixed order. The choice depends on the shape alone.
+#pragma once
+
+#include "columns.h"
+
+namespace bn::BN_ISA {
+
+constexpr int64_t kSmallPlane = 100;
+constexpr int64_t kTileColumns = 64;
+constexpr int64_t kMaxFoldedChannels = 128;
+
+// How the tensor reads as a matrix. `group` adjacent columns form a channel (small planes), or
+// `fold` rows of C channels are laid side by side to fill vectors; `tail` elements of the last,
+// incomplete row remain then.
+struct Matrix {
+  int64_t rows, cols, tail, group, channels;
+
+  static bool fits(const Shape& s, bool masked) {
+    return s.layout == Layout::kRows || (s.s < kSmallPlane && s.n >= 4 && !masked);
+  }
+
+  Matrix(const Shape& s, bool masked) : tail(0), group(1), channels(s.c) {
+    if (s.layout == Layout::kPlanes) {
+      rows = s.n, cols = s.c * s.s, group = s.s;
+      return;
+    }
+    int64_t fold = 1;
+    if (!masked && channels < kMaxFoldedChannels)
+      while (channels * fold % 16 != 0) fold *= 2;
+    const int64_t positions = s.n * s.s;
+    if (fold > positions) fold = larger(1, positions);
+    rows = positions / fold, cols = channels * fold;
+    tail = (positions % fold) * channels;
+  }
+
+  bool folded() const { return group == 1 && cols != channels; }
+  int64_t elements() const { return rows * cols + tail; }
+  int64_t channel(int64_t q) const { return group > 1 ? q / group : q % channels; }
+
+  // Columns per tile, a whole number of channels; 0: too many rows, use blocks of rows.
+  int64_t tile(int64_t bytes_per_element, int threads) const {
+    if (folded() || rows * kTileColumns * bytes_per_element > kCacheBytes) return 0;
+    const int64_t unit = group > 1 ? group * larger(1, kTileColumns / group) : kTileColumns;
+    int64_t units = larger(1, kCacheBytes / (rows * unit * bytes_per_element + 1));
+    while (units > 1 && ceil_div(cols, unit * units) < 4 * threads) units /= 2;
+    return unit * units;
+  }
+
+  // By the shape alone: at most 64 blocks, and partial sums that stay small beside the tensor.
+  int64_t rows_per_block() const {
+    const int64_t most = larger(4, smaller(64, 32768 / larger(1, cols)));
+    const int64_t least = ceil_div(16 * 1024, larger(1, cols));
+    return ceil_div(larger(ceil_div(rows, most), least), kRowGroup) * kRowGroup;
+  }
+};
+
+// Per-column arrays of one tile, or of the whole matrix.
+template <class A>
+struct ColumnArrays {
+  int64_t padded;
+  Scratch<A> values;
+  explicit ColumnArrays(int64_t cols)
+      : padded(ceil_div(cols + kLanes<A>, kLanes<A>) * kLanes<A>), values(5 * padded) {
+    values.zero(5 * padded);
+  }
+  A* operator[](int i) const { return values.get() + i * padded; }
+};
+
+struct Tile {
+  int64_t begin, cols;
+};
+
+// body(first element, strip) for the rows [begin, end) of a tile, and the tail after the last row.
+template <class F>
+BN_INLINE void strips(const Matrix& m, const Tile& tile, const uint8_t* mask, int64_t begin,
+                      int64_t end, F body) {
+  const int64_t first = begin * m.cols + tile.begin;
+  if (end > begin)
+    body(first, Strip{end - begin, tile.cols, m.cols, mask ? mask + begin : nullptr});
+  if (m.tail && end == m.rows) body(m.rows * m.cols, Strip{1, m.tail, m.cols, nullptr});
+}
+
+template <class T>
+struct RowsForward {
+  using A = Acc<T>;
+  const ForwardArgs& args;
+  const Matrix m;
+  const T* x;
+  ApplyColumnsFn<T> apply_fn;
+
+  explicit RowsForward(const ForwardArgs& a)
+      : args(a),
+        m(a.shape, a.mask != nullptr),
+        x(static_cast<const T*>(a.input)),
+        apply_fn(choose_apply_columns<T>(a)) {}
+
+  void sums(const Tile& tile, int64_t begin, int64_t end, const A* shift, double* sum,
+            double* squares) const {
+    strips(m, tile, args.mask, begin, end, [&](int64_t first, const Strip& s) {
+      column_sums(s, x + first, shift, sum, squares);
+    });
+  }
+
+  void apply(const Tile& tile, int64_t begin, int64_t end, const ColumnArrays<A>& a) const {
+    const T* residual = static_cast<const T*>(args.residual);
+    strips(m, tile, args.mask, begin, end, [&](int64_t first, const Strip& s) {
+      const ApplyRun<T> run = {x + first,
+                               residual ? residual + first : nullptr,
+                               nullptr,
+                               static_cast<T*>(args.output) + first,
+                               args.activation,
+                               A(args.slope)};
+      apply_fn(s, run, {a[0], a[1], a[2]});
+    });
+  }
+
+  int64_t first_channel(const Tile& tile) const { return tile.begin / m.group; }
+  int64_t channels_of(const Tile& tile) const {
+    return m.folded() ? m.channels : tile.cols / m.group;
+  }
+
+  // A shift per channel, near its mean, spread over the channel's columns.
+  void guess_shifts(const Tile& tile, A* shift) const {
+    const int64_t rows = smaller(m.rows, larger(1, smaller(kRowGroup, m.rows / 8)));
+    const int64_t padded = ceil_div(tile.cols + kLanes<A>, kLanes<A>) * kLanes<A>;
+    Scratch<double> sum(2 * padded);
+    sum.zero(2 * padded);
+    for (int64_t q = 0; q < padded; ++q) shift[q] = A(0);
+    if (rows > 0) sums(tile, 0, smaller(rows, m.rows), shift, sum.get(), sum.get() + padded);
+    int64_t real = rows;
+    if (args.mask)
+      for (int64_t r = real = 0; r < rows; ++r) real += args.mask[r];
+    merge(tile, sum.get(), [&](int64_t c, double total_sum) {
+      const int64_t count = real * (tile.cols / channels_of(tile));
+      spread(tile, c, count ? A(total_sum / double(count)) : A(0), shift);
+    });
+  }
+
+  // body(channel within the tile, its columns' total).
+  template <class F>
+  void merge(const Tile& tile, const double* sum, F body) const {
+    const int64_t channels = channels_of(tile);
+    for (int64_t c = 0; c < channels; ++c) body(c, channel_total(tile, c, sum));
+  }
+
+  double channel_total(const Tile& tile, int64_t c, const double* values) const {
+    double result = 0;
+    if (m.group > 1) {
+      for (int64_t q = c * m.group; q < (c + 1) * m.group; ++q) result += values[q];
+    } else {
+      for (int64_t q = c; q < tile.cols; q += m.channels) result += values[q];
+    }
+    return result;
+  }
+
+  void spread(const Tile& tile, int64_t c, A value, A* array) const {
+    if (m.group > 1) {
+      for (int64_t q = c * m.group; q < (c + 1) * m.group; ++q) array[q] = value;
+    } else {
+      for (int64_t q = c; q < tile.cols; q += m.channels) array[q] = value;
+    }
+  }
+
+  // From column sums to statistics and coefficients. True: some shift was poor, and now is good.
+  bool finish(const Tile& tile, const double* sum, const double* squares, A* shift,
+              const ColumnArrays<A>& a, bool last) const {
+    bool again = false;
+    const int64_t channels = channels_of(tile), first = first_channel(tile);
+    for (int64_t c = 0; c < channels; ++c) {
+      const A k = shift[c * m.group];
+      const Moments moment = moments(k, channel_total(tile, c, sum),
+                                     channel_total(tile, c, squares), args.count);
+      if (!last && poorly_shifted(k, moment)) {
+        again = true;
+        spread(tile, c, A(moment.mean), shift);
+        continue;
+      }
+      set_affine(tile, c, write_statistics<A>(args, first + c, moment), a);
+    }
+    return again;
+  }
+
+  void set_affine(const Tile& tile, int64_t c, const Affine<A>& f, const ColumnArrays<A>& a) const {
+    spread(tile, c, f.mean, a[0]);
+    spread(tile, c, f.scale, a[1]);
+    spread(tile, c, f.shift, a[2]);
+  }
+
+  // Measures all rows of a tile in this thread.
+  void measure_tile(const Tile& tile, const ColumnArrays<A>& a) const {
+    Scratch<double> sum(2 * a.padded);
+    A* shift = a[3];
+    guess_shifts(tile, shift);
+    for (int pass = 0; pass < 2; ++pass) {
+      sum.zero(2 * a.padded);
+      sums(tile, 0, m.rows, shift, sum.get(), sum.get() + a.padded);
+      if (!finish(tile, sum.get(), sum.get() + a.padded, shift, a, pass == 1)) break;
+    }
+  }
+
+  void tiles(int64_t width) const {
+    auto task = [&](int64_t i) {
+      const Tile tile = {i * width, smaller(width, m.cols - i * width)};
+      const ColumnArrays<A> a(tile.cols);
+      measure_tile(tile, a);
+      if (args.apply) apply(tile, 0, m.rows, a);
+    };
+    parallel_for(args.parallel, m.elements(), ceil_div(m.cols, width), task);
+  }
+
+  void blocks() const {
+    const Tile all = {0, m.cols};
+    const ColumnArrays<A> a(m.cols);
+    const int64_t step = m.rows_per_block(), blocks = larger(1, ceil_div(m.rows, step));
+    const int64_t width = 2 * a.padded;
+    Scratch<double> partial(blocks * width);
+    A* shift = a[3];
+    guess_shifts(all, shift);
+    for (int pass = 0; pass < 2; ++pass) {
+      partial.zero(blocks * width);
+      auto measure = [&](int64_t i) {
+        double* mine = partial.get() + i * width;
+        sums(all, i * step, smaller(m.rows, (i + 1) * step), shift, mine, mine + a.padded);
+      };
+      parallel_for(args.parallel, m.elements(), blocks, measure);
+      for (int64_t i = 1; i < blocks; ++i)
+        for (int64_t q = 0; q < width; ++q) partial[q] += partial[i * width + q];
+      if (!finish(all, partial.get(), partial.get() + a.padded, shift, a, pass == 1)) break;
+    }
+    if (args.apply) apply_blocks(a);
+  }
+
+  void apply_blocks(const ColumnArrays<A>& a) const {
+    const int64_t step = m.rows_per_block(), blocks = larger(1, ceil_div(m.rows, step));
+    auto task = [&](int64_t i) {
+      const int64_t block = blocks - 1 - i;  // backwards: what was read last is still in the cache
+      apply({0, m.cols}, block * step, smaller(m.rows, (block + 1) * step), a);
+    };
+    parallel_for(args.parallel, m.elements(), blocks, task);
+  }
+
+  void run() const {
+    if (args.measure) {
+      const int64_t width = m.tile(sizeof(T), args.parallel.threads);
+      return width ? tiles(width) : blocks();
+    }
+    const ColumnArrays<A> a(m.cols);
+    for (int64_t c = 0; c < m.channels; ++c)
+      set_affine({0, m.cols}, c, read_statistics<A>(args, c), a);
+    apply_blocks(a);
+  }
+};
+
+template <class T>
+struct RowsBackward {
+  using A = Acc<T>;
+  const BackwardArgs& args;
+  const Matrix m;
+  GradColumnFns<T> fns, second_pass;
+  bool reuse_g;  // the second pass reads g from grad_residual instead of computing it again
+
+  explicit RowsBackward(const BackwardArgs& a) : args(a), m(a.shape, a.mask != nullptr) {
+    fns = choose_grad_columns<T>(a.activation, pre_source(a));
+    reuse_g = a.reduce && a.grad_residual && a.activation == kRelu;
+    second_pass = reuse_g ? choose_grad_columns<T>(kIdentity, kFromInput) : fns;
+  }
+
+  GradRun<T> run_at(int64_t first) const {
+    const T* aux = static_cast<const T*>(args.output ? args.output : args.residual);
+    return {static_cast<const T*>(args.grad_output) + first,
+            static_cast<const T*>(args.input) + first,
+            aux ? aux + first : nullptr,
+            nullptr,
+            args.grad_residual ? static_cast<T*>(args.grad_residual) + first : nullptr,
+            args.grad_input ? static_cast<T*>(args.grad_input) + first : nullptr,
+            pre_source(args),
+            args.activation,
+            A(args.slope)};
+  }
+
+  void reduce(const Tile& tile, int64_t begin, int64_t end, const ColumnArrays<A>& a, double* sum,
+              double* products) const {
+    strips(m, tile, args.mask, begin, end, [&](int64_t first, const Strip& s) {
+      GradRun<T> run = run_at(first);
+      if (args.training) run.dx = nullptr;
+      if (args.training && !reuse_g) run.g = nullptr;  // the second pass writes it
+      fns.reduce(s, run, {a[0], a[1], a[2]}, sum, products);
+    });
+  }
+
+  void input_grad(const Tile& tile, int64_t begin, int64_t end, const ColumnArrays<A>& a) const {
+    strips(m, tile, args.mask, begin, end, [&](int64_t first, const Strip& s) {
+      GradRun<T> run = run_at(first);
+      if (reuse_g) {
+        run.dy = run.g;
+        run.g = nullptr;
+      }
+      second_pass.input_grad(s, run, {a[0], a[1], a[2]}, {a[3], a[4]});
+    });
+  }
+
+  // body(column of the tile, channel).
+  template <class F>
+  void each_column(const Tile& tile, F body) const {
+    for (int64_t q = 0; q < tile.cols; ++q) body(q, m.channel(tile.begin + q));
+  }
+
+  void set_affine(const Tile& tile, const ColumnArrays<A>& a) const {
+    each_column(tile, [&](int64_t q, int64_t c) {
+      const Affine<A> f = read_statistics<A>(args, c);
+      a[0][q] = f.mean, a[1][q] = f.scale, a[2][q] = f.shift;
+    });
+  }
+
+  void set_gradient(const Tile& tile, const ColumnArrays<A>& a) const {
+    each_column(tile, [&](int64_t q, int64_t c) {
+      const Gradient<A> d = gradient<A>(args, c);
+      a[3][q] = d.slope, a[4][q] = d.offset;
+    });
+  }
+
+  void finish(const Tile& tile, const double* sum, const double* products) const {
+    const int64_t first = m.channel(tile.begin);
+    const int64_t channels = m.folded() ? m.channels : tile.cols / m.group;
+    Scratch<double> totals(2 * channels);
+    totals.zero(2 * channels);
+    each_column(tile, [&](int64_t q, int64_t c) {
+      totals[2 * (c - first)] += sum[q];
+      totals[2 * (c - first) + 1] += products[q];
+    });
+    for (int64_t c = 0; c < channels; ++c)
+      write_sums<A>(args, first + c, totals[2 * c], totals[2 * c + 1]);
+  }
+
+  void tiles(int64_t width) const {
+    auto task = [&](int64_t i) {
+      const Tile tile = {i * width, smaller(width, m.cols - i * width)};
+      const ColumnArrays<A> a(tile.cols);
+      Scratch<double> sum(2 * a.padded);
+      sum.zero(2 * a.padded);
+      set_affine(tile, a);
+      reduce(tile, 0, m.rows, a, sum.get(), sum.get() + a.padded);
+      finish(tile, sum.get(), sum.get() + a.padded);
+      if (!args.apply || !args.training) return;
+      set_gradient(tile, a);
+      input_grad(tile, 0, m.rows, a);
+    };
+    parallel_for(args.parallel, m.elements(), ceil_div(m.cols, width), task);
+  }
+
+  void blocks() const {
+    const Tile all = {0, m.cols};
+    const ColumnArrays<A> a(m.cols);
+    const int64_t step = m.rows_per_block(), blocks = larger(1, ceil_div(m.rows, step));
+    const int64_t width = 2 * a.padded;
+    Scratch<double> partial(blocks * width);
+    partial.zero(blocks * width);
+    set_affine(all, a);
+    auto task = [&](int64_t i) {
+      double* mine = partial.get() + i * width;
+      reduce(all, i * step, smaller(m.rows, (i + 1) * step), a, mine, mine + a.padded);
+    };
+    parallel_for(args.parallel, m.elements(), blocks, task);
+    for (int64_t i = 1; i < blocks; ++i)
+      for (int64_t q = 0; q < width; ++q) partial[q] += partial[i * width + q];
+    finish(all, partial.get(), partial.get() + a.padded);
+    if (args.apply && args.training) apply_blocks(a);
+  }
+
+  void apply_blocks(const ColumnArrays<A>& a) const {
+    const Tile all = {0, m.cols};
+    const int64_t step = m.rows_per_block(), blocks = larger(1, ceil_div(m.rows, step));
+    set_gradient(all, a);
+    auto task = [&](int64_t i) {
+      const int64_t block = blocks - 1 - i;
+      input_grad(all, block * step, smaller(m.rows, (block + 1) * step), a);
+    };
+    parallel_for(args.parallel, m.elements(), blocks, task);
+  }
+
+  void run() const {
+    if (args.reduce) {
+      const int64_t width = m.tile(2 * sizeof(T), args.parallel.threads);
+      return width ? tiles(width) : blocks();
+    }
+    const ColumnArrays<A> a(m.cols);
+    set_affine({0, m.cols}, a);
+    apply_blocks(a);
+  }
+};
+
+}  // namespace bn::BN_ISA
