@@ -1,0 +1,107 @@
+"""Shapes, dtypes and layouts of every result, for tracing without data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..reference import accumulation_dtype
+from ._layout import empty_as
+from ._schemas import LIBRARY, NAMESPACE
+
+__all__: list[str] = []
+
+
+def _fake(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register under the function's own name."""
+    torch.library.register_fake(f"{NAMESPACE}::{function.__name__}", function, lib=LIBRARY)
+    return function
+
+
+def _channels(input: Tensor) -> Tensor:
+    """``(C,)`` in the accumulation dtype."""
+    return input.new_empty(input.shape[1], dtype=accumulation_dtype(input.dtype))
+
+
+def _count(input: Tensor) -> Tensor:
+    return input.new_empty((), dtype=torch.int64)
+
+
+def _residual_grad(input: Tensor, wanted: bool) -> Tensor:
+    return empty_as(input) if wanted else input.new_empty(0)
+
+
+@_fake
+def batch_norm_train(input: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    return (
+        empty_as(input),
+        _channels(input),
+        _channels(input),
+        _channels(input),
+        _count(input),
+    )
+
+
+@_fake
+def batch_norm_train_(input: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    return _channels(input), _channels(input), _channels(input), _count(input)
+
+
+@_fake
+def batch_norm_train_backward(grad_output: Tensor, input: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    return (
+        empty_as(input),
+        _channels(input),
+        _channels(input),
+        _residual_grad(input, wanted=args[-1]),
+    )
+
+
+@_fake
+def batch_norm_eval(input: Tensor, *args: Any) -> Tensor:
+    return empty_as(input)
+
+
+@_fake
+def batch_norm_eval_(input: Tensor, *args: Any) -> None:
+    return None
+
+
+@_fake
+def batch_norm_eval_backward(grad_output: Tensor, input: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    return (
+        empty_as(input),
+        _channels(input),
+        _channels(input),
+        _residual_grad(input, wanted=args[-1]),
+    )
+
+
+@_fake
+def batch_norm_stats(input: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    return _channels(input), _channels(input), _count(input)
+
+
+@_fake
+def batch_norm_apply(input: Tensor, *args: Any) -> Tensor:
+    return empty_as(input)
+
+
+@_fake
+def batch_norm_backward_reduce(
+    grad_output: Tensor, input: Tensor, *args: Any
+) -> tuple[Tensor, Tensor]:
+    return _channels(input), _channels(input)
+
+
+@_fake
+def batch_norm_backward_apply(
+    grad_output: Tensor, input: Tensor, *args: Any
+) -> tuple[Tensor, Tensor]:
+    return empty_as(input), _residual_grad(input, wanted=args[-1])
+
+
+@_fake
+def batch_norm_commit_(*args: Any) -> None:
+    return None
