@@ -16,7 +16,8 @@ PIP := $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 
 CXX_SOURCES := $(shell find csrc -type f 2>/dev/null)
 CXX_FORMAT = $(filter %.cpp %.h,$(CXX_SOURCES))
-# A compiler that is there must succeed; only a machine without one gets the pure-torch package.
+# A compiler that is there must succeed, and the tests must then find the kernels; only a machine
+# without one gets the pure-torch package.
 ifeq ($(origin CXX),default)
   COMPILER := $(firstword $(shell command -v c++ g++ clang++ 2>/dev/null))
 else
@@ -25,6 +26,7 @@ else
 endif
 ifneq ($(COMPILER),)
   export BATCHNORM_REQUIRE_NATIVE ?= 1
+  export REQUIRE_NATIVE ?= 1
 endif
 
 .PHONY: help setup demo test bench check format docs clean

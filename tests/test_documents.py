@@ -8,12 +8,18 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+
+import batchnorm
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "batchnorm"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# What every docstring example may use without importing it.
+NAMES = {"torch": torch, "bn": batchnorm}
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # `print(...)  # text`: the comment is the output.
 SHOWN = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
 
@@ -45,7 +51,7 @@ def test_python_examples_print_what_their_comments_say(path: Path) -> None:
 def test_docstring_examples_run(name: str) -> None:
     module = importlib.import_module(name)
 
-    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    result = doctest.testmod(module, extraglobs=NAMES, optionflags=FLAGS)
 
     assert result.failed == 0
 

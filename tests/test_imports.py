@@ -79,7 +79,7 @@ def parts_imported(path: Path) -> set[str]:
 def foreign_imported(path: Path) -> set[str]:
     """Top-level modules that are neither ours nor the standard library's."""
     tops = {name.split(".")[0] for name in imported(path)}
-    return tops - {"batchnorm"} - set(sys.stdlib_module_names)
+    return tops - {"batchnorm", "_typeshed"} - set(sys.stdlib_module_names)
 
 
 def modules() -> list[Path]:
