@@ -91,8 +91,9 @@ def floors(case: Case, *, training: bool = True) -> Floors:
     whole = g_max + (means if training else 0.0)
     e_dx = (e_dx if training else g_max * e_g) + (STEPS * u + e_scale) * whole
     return Floors(
-        mean=e_mean,
-        var=e_var,
+        # Differences and squares below the smallest normal number underflow.
+        mean=e_mean + torch.finfo(case.acc).tiny,
+        var=e_var + torch.finfo(case.acc).tiny,
         output=lip * e_pre + u_out * lip * pre_max,
         # A stored output decides the side of a kink after rounding to its dtype.
         kink=2 * (e_pre + u_out * (pre_max.clamp(max=6.0) + 1.0) + u_out * extra),
