@@ -61,7 +61,7 @@ def run(code: str, **env: str) -> str:
 
 
 def test_import_is_light():
-    heavy = "triton keras sklearn scipy altair rich cyclopts matplotlib joblib".split()
+    heavy = ["triton", "keras", "sklearn", "scipy", "altair", "rich", "matplotlib", "joblib"]
     code = f"import sys, batchnorm; print([m for m in {heavy} + ['batchnorm.lab', 'batchnorm.cli'] "
     code += "if m in sys.modules])"
     before = run(f"import sys, torch; print([m for m in {heavy} if m in sys.modules])")
