@@ -89,6 +89,8 @@ def make_case(
     seed: int = 0,
 ) -> Case:
     """A random case of ``form``: ``offset`` and ``std`` are those of the input."""
+    if act is None:
+        act = "relu" if form in ("act", "residual_act", "masked") else "identity"
     g = torch.Generator().manual_seed(seed)
     channels = shape[1]
 
@@ -104,12 +106,11 @@ def make_case(
     spread = std * (0.5 + uniform(channels))
     per_channel = (1, channels) + (1,) * (len(shape) - 2)
     x = (normal(*shape) * spread.view(per_channel) + own.view(per_channel)).to(dtype)
-    weight = normal(channels).to(param)
+    # Wide enough to pass the upper kinks of relu6 and hardswish.
+    weight = (normal(channels) * (4.0 if act in ("relu6", "hardswish") else 1.0)).to(param)
     bias = normal(channels).to(param)
     residual = normal(*shape).to(dtype)
     mask = uniform(shape[0], *shape[2:]) < 0.7
-    if act is None:
-        act = "relu" if form in ("act", "residual_act", "masked") else "identity"
     return Case(
         input=lay_out(x, layout),
         weight=weight if affine in ("both", "weight") else None,
