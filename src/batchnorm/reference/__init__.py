@@ -9,6 +9,7 @@ from ._activations import activation_grad as activation_grad
 from ._backward import batch_norm_backward_apply as batch_norm_backward_apply
 from ._backward import batch_norm_backward_reduce as batch_norm_backward_reduce
 from ._backward import batch_norm_eval_backward as batch_norm_eval_backward
+from ._backward import batch_norm_stats_backward as batch_norm_stats_backward
 from ._backward import batch_norm_train_backward as batch_norm_train_backward
 from ._commit import batch_norm_commit as batch_norm_commit
 from ._forward import batch_norm_apply as batch_norm_apply

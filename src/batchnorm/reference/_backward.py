@@ -19,6 +19,7 @@ __all__ = [
     "batch_norm_backward_apply",
     "batch_norm_backward_reduce",
     "batch_norm_eval_backward",
+    "batch_norm_stats_backward",
     "batch_norm_train_backward",
 ]
 
@@ -232,3 +233,32 @@ def batch_norm_eval_backward(
         channel_sum(grad),
         _residual_grad(grad, input, need_grad_residual),
     )
+
+
+def batch_norm_stats_backward(
+    grad_mean: Tensor | None,
+    grad_var: Tensor | None,
+    input: Tensor,
+    mean: Tensor,
+    count: Tensor,
+    mask: Tensor | None,
+) -> Tensor | None:
+    r"""Gradient of ``batch_norm_stats`` with respect to its input, 0 where padded.
+
+    .. math:: \frac{\partial L}{\partial x_{ic}} = \frac1m \Bigl(
+        \frac{\partial L}{\partial \mu_c} + 2 (x_{ic} - \mu_c)
+        \frac{\partial L}{\partial \sigma_c^2} \Bigr)
+    """
+    x = select_real(input.to(accumulation_dtype(input.dtype)), mask)
+    divisor = count.clamp(min=1).to(x.dtype)
+
+    grad = None
+    if grad_mean is not None:
+        grad = per_channel(grad_mean / divisor, x).expand_as(x)
+    if grad_var is not None:
+        spread = (x - per_channel(mean, x)) * per_channel(2 * grad_var / divisor, x)
+        grad = spread if grad is None else grad + spread
+    if grad is None:
+        return None
+
+    return select_real(grad, mask).to(input.dtype)
