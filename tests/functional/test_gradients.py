@@ -148,3 +148,51 @@ def test_backward_twice_with_retained_graph_is_the_same():
     assert torch.equal(a, b)
     with pytest.raises(RuntimeError, match="second time"):
         torch.autograd.grad(y, x, g)
+
+
+def test_residual_that_is_the_input_gets_both_gradients():
+    g = torch.randn(6, 3, dtype=torch.float64)
+    grads = []
+    for alias in (True, False):
+        x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        x.requires_grad_()
+        r = x if alias else x * 1.0
+        y, _ = bn.functional.batch_norm(x, residual=r, activation="relu")
+        y.backward(g)
+        grads.append(x.grad)
+    torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-12)
+
+
+def test_gradient_of_an_identity_residual_is_not_shared_memory():
+    # The incoming gradient may be handed on, but nobody may see another's accumulation.
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    r = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    g = torch.randn(6, 3, dtype=torch.float64)
+    before = g.clone()
+    for _ in range(2):
+        y, _ = bn.functional.batch_norm(x, residual=r)
+        y.backward(g)
+    assert torch.equal(g, before)
+    assert torch.equal(r.grad, 2 * g)
+
+
+def test_given_statistics_receive_gradients():
+    mean = torch.randn(3, dtype=torch.float64)
+    var = torch.rand(3, dtype=torch.float64) + 0.5
+    x = torch.randn(6, 3, dtype=torch.float64)
+
+    def fn(x, mean, var):
+        stats = BatchStats(count=torch.tensor(6), mean=mean, var=var)
+        return bn.functional.batch_norm(x, stats=stats, activation="tanh")[0]
+
+    assert gradcheck(fn, [t.requires_grad_() for t in (x, mean, var)])
+
+
+def test_channels_last_cotangent_and_contiguous_input():
+    case = make_case((4, 3, 5, 6), torch.float64, form="residual_act", act="relu")
+    fn, tensors = call(case, training=True)
+    want = torch.autograd.grad(fn(*tensors), tensors, case.grad)
+    other = case.grad.contiguous(memory_format=torch.channels_last)
+    got = torch.autograd.grad(fn(*tensors), tensors, other)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

@@ -140,3 +140,40 @@ def test_layer_in_place_equals_the_layer():
     torch.testing.assert_close(leaves[1].grad, leaves[0].grad, rtol=bound, atol=bound)
     a, b = (layer.state_dict() for layer in layers)
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_expanded_input_is_refused():
+    # Its elements share memory: one write would be many.
+    x = torch.randn(1, 4, 1).expand(3, 4, 5)
+    before = x.clone()
+    with pytest.raises(RuntimeError, match="expand"):
+        bn.functional.batch_norm(x, inplace=True)
+    assert torch.equal(x, before)
+
+
+def test_double_backward_in_place_is_an_error_and_not_a_wrong_number():
+    leaf = torch.randn(6, 4, dtype=F64, requires_grad=True)
+    y, _ = bn.functional.batch_norm(leaf * 1.0, inplace=True)
+    with pytest.raises(RuntimeError, match="double backward"):
+        torch.autograd.grad(y, leaf, torch.randn_like(y), create_graph=True)
+
+
+def test_view_of_a_larger_tensor_in_place():
+    leaf = torch.randn(6, 6, 5, dtype=F64, requires_grad=True)
+    g = torch.randn(6, 6, 5, dtype=F64)
+    grads = []
+    for inplace in (True, False):
+        base = leaf * 1.0
+        y, _ = bn.functional.batch_norm(base[:, 1:5], inplace=inplace)
+        if not inplace:
+            base = torch.cat([base[:, :1], y, base[:, 5:]], 1)
+        grads.append(torch.autograd.grad(base, leaf, g)[0])
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
+
+
+def test_version_of_the_overwritten_input_moves_on_without_grad():
+    x = torch.randn(6, 4)
+    version = x._version
+    with torch.no_grad():
+        bn.functional.batch_norm(x, inplace=True)
+    assert x._version > version

@@ -216,3 +216,17 @@ def test_shared_layer_commits_once_per_use():
     with bn.accumulate(model):
         model(torch.randn(4, 3))
     assert layer.num_batches_tracked.item() == 3
+
+
+def test_average_of_all_commits_survives_a_bad_micro_batch():
+    # The bad part was dropped inside one commit: that commit still counts as one.
+    layer = bn.BatchNorm1d(1, momentum=None).double()
+    first, bad, second, third = torch.randn(4, 6, 1, dtype=torch.float64).unbind()
+    with bn.accumulate(layer):
+        layer(first)
+        layer(bad * float("nan"))
+    layer(second)
+    layer(third)
+    want = (first.mean() + second.mean() + third.mean()) / 3
+    torch.testing.assert_close(layer.running_mean[0], want, rtol=1e-12, atol=1e-12)
+    assert layer.num_nonfinite.item() >= 1
