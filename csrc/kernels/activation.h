@@ -1,5 +1,5 @@
-// Activations and their derivatives on vectors. Identity and relu are inlined by template; the others
-// share one out-of-line switch per vector, so that the kernels stay few.
+// Activations and their derivatives on vectors. Identity and relu are inlined by template; the
+// others share one out-of-line switch per vector, so that the kernels stay few.
 #pragma once
 
 #include "kernels.h"
@@ -7,9 +7,10 @@
 
 namespace bn::BN_ISA {
 
-// ---- elementary functions ------------------------------------------------------------------------
-// float: polynomials fitted at Chebyshev nodes (relative errors in the comments, in float
-// arithmetic). double: the C library, lane by lane.
+// ---- elementary functions
+// ------------------------------------------------------------------------ float: polynomials
+// fitted at Chebyshev nodes (relative errors in the comments, in float arithmetic). double: the C
+// library, lane by lane.
 
 // Each of these maps NaN to NaN.
 BN_INLINE Vec<float> exponential(Vec<float> x) {
@@ -84,7 +85,8 @@ BN_INLINE Vec<double> normal_cdf(Vec<double> x) {
   return y;
 }
 
-// ---- activations -----------------------------------------------------------------------------------
+// ---- activations
+// -----------------------------------------------------------------------------------
 
 constexpr double kGeluTanhScale = 0.79788456080286536;  // sqrt(2 / pi)
 constexpr double kGeluTanhCubic = 0.044715;

@@ -122,7 +122,12 @@ Gradient<A> gradient(const BackwardArgs& args, int64_t c) {
 }
 
 // Where the activation's argument comes from in a backward pass.
-enum PreSource : int { kFromInput = 0, kFromInputAndResidual = 1, kFromOutput = 2, kAnySource = -1 };
+enum PreSource : int {
+  kFromInput = 0,
+  kFromInputAndResidual = 1,
+  kFromOutput = 2,
+  kAnySource = -1
+};
 
 inline int pre_source(const BackwardArgs& args) {
   if (args.output) return kFromOutput;

@@ -6,13 +6,21 @@
 
 namespace bn::BN_ISA {
 
-constexpr int64_t kRowGroup = 16;  // rows added up in float registers before the double totals
+constexpr int64_t kRowGroup = 64;  // rows added up in float registers before the double totals
+constexpr int64_t kApplyRows = 16;
+constexpr int64_t kPrefetchRows = 2;  // the hardware does not follow wide rows down a column
 
 // Some rows of the matrix; every per-column array is padded with zeros to whole vectors.
 struct Strip {
   int64_t rows, cols, stride;
   const uint8_t* mask;  // one byte per row; null: all real
 };
+
+template <class T, int kVectors>
+BN_INLINE void prefetch(const T* p) {
+  constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+  for (int64_t i = 0; i < kVectors * kLanes<Acc<T>>; i += kLine) __builtin_prefetch(p + i);
+}
 
 template <class T, int kVectors, bool kPartial>
 BN_INLINE void column_sums_block(const Strip& s, const T* x, int64_t row, int64_t rows, int64_t q,
@@ -25,11 +33,8 @@ BN_INLINE void column_sums_block(const Strip& s, const T* x, int64_t row, int64_
   for (int64_t r = row; r < row + rows; ++r) {
     if (s.mask && !s.mask[r]) continue;
     const T* p = x + r * s.stride + q;
-    __builtin_prefetch(p + kRowGroup * s.stride);
-    if constexpr (kVectors * kVectorBytes > 64)
-      for (int64_t i = 64 / int64_t(sizeof(T)); i < kVectors * L; i += 64 / int64_t(sizeof(T)))
-        __builtin_prefetch(p + kRowGroup * s.stride + i);
-#pragma GCC unroll 4
+    prefetch<T, kVectors>(p + kPrefetchRows * s.stride);
+#pragma GCC unroll 8
     for (int u = 0; u < kVectors; ++u) {
       Vec<A> d = load_lanes<kPartial>(p + u * L, rest) - k[u];
       if constexpr (kPartial) d = first_lanes<A>(rest) ? d : Vec<A>{};
@@ -47,11 +52,14 @@ BN_INLINE void column_sums_block(const Strip& s, const T* x, int64_t row, int64_
 template <class T>
 void column_sums(const Strip& s, const T* x, const Acc<T>* shift, double* sums, double* squares) {
   constexpr int64_t L = kLanes<Acc<T>>;
+  constexpr int kWide = kVectorBytes == 64 ? 8 : 4;  // 3 * kWide registers
   for (int64_t row = 0; row < s.rows; row += kRowGroup) {
     const int64_t rows = smaller(kRowGroup, s.rows - row);
     int64_t q = 0;
-    for (; q + 4 * L <= s.cols; q += 4 * L)
-      column_sums_block<T, 4, false>(s, x, row, rows, q, shift, sums, squares);
+    for (; q + kWide * L <= s.cols; q += kWide * L)
+      column_sums_block<T, kWide, false>(s, x, row, rows, q, shift, sums, squares);
+    for (; q + 2 * L <= s.cols; q += 2 * L)
+      column_sums_block<T, 2, false>(s, x, row, rows, q, shift, sums, squares);
     for (; q + L <= s.cols; q += L)
       column_sums_block<T, 1, false>(s, x, row, rows, q, shift, sums, squares);
     if (q < s.cols) column_sums_block<T, 1, true>(s, x, row, rows, q, shift, sums, squares);
@@ -69,31 +77,49 @@ struct ColumnAffine {
   const A *mean, *scale, *shift;
 };
 
-template <class T, int kAct, bool kResidual, bool kPartial>
-BN_INLINE void apply_column(const ApplyRun<T>& run, int64_t at, int64_t q, int64_t n,
-                            const ColumnAffine<Acc<T>>& a) {
+// A few columns, some rows: the coefficients stay in registers.
+template <class T, int kAct, bool kResidual, int kVectors, bool kPartial>
+BN_INLINE void apply_block(const Strip& s, const ApplyRun<T>& run, int64_t row, int64_t rows,
+                           int64_t q, const ColumnAffine<Acc<T>>& a) {
   using A = Acc<T>;
-  Vec<A> v = (load_lanes<kPartial>(run.x + at, n) - load(a.mean + q)) * load(a.scale + q) +
-             load(a.shift + q);
-  if (kResidual && run.residual) v += load_lanes<kPartial>(run.residual + at, n);
-  store_lanes<kPartial>(run.y + at, activate<kAct, A>(run.activation, run.slope, v), n);
+  constexpr int64_t L = kLanes<A>;
+  const int64_t rest = s.cols - q;
+  Vec<A> mean[kVectors], scale[kVectors], shift[kVectors];
+  for (int u = 0; u < kVectors; ++u) {
+    mean[u] = load(a.mean + q + u * L);
+    scale[u] = load(a.scale + q + u * L);
+    shift[u] = load(a.shift + q + u * L);
+  }
+  for (int64_t r = row + rows - 1; r >= row; --r) {
+    const int64_t at = r * s.stride + q;
+    if (s.mask && !s.mask[r]) {
+      zero_row(run.y + at, smaller(rest, kVectors * L));
+      continue;
+    }
+#pragma GCC unroll 4
+    for (int u = 0; u < kVectors; ++u) {
+      const int64_t i = at + u * L;
+      Vec<A> v = (load_lanes<kPartial>(run.x + i, rest) - mean[u]) * scale[u] + shift[u];
+      if (kResidual && run.residual) v += load_lanes<kPartial>(run.residual + i, rest);
+      store_lanes<kPartial>(run.y + i, activate<kAct, A>(run.activation, run.slope, v), rest);
+    }
+  }
 }
 
+// Backwards: what was read last is still in the cache.
 template <class T, int kAct, bool kResidual>
 void apply_columns(const Strip& s, const ApplyRun<T>& run, const ColumnAffine<Acc<T>>& affine) {
   constexpr int64_t L = kLanes<Acc<T>>;
   const ApplyRun<T> r = run;
   const ColumnAffine<Acc<T>> a = affine;
-  for (int64_t row = s.rows - 1; row >= 0; --row) {
-    const int64_t at = row * s.stride;
-    if (s.mask && !s.mask[row]) {
-      zero_row(r.y + at, s.cols);
-      continue;
-    }
+  for (int64_t end = s.rows; end > 0; end -= kApplyRows) {
+    const int64_t row = larger(0, end - kApplyRows), rows = end - row;
     int64_t q = 0;
-#pragma GCC unroll 4
-    for (; q + L <= s.cols; q += L) apply_column<T, kAct, kResidual, false>(r, at + q, q, L, a);
-    if (q < s.cols) apply_column<T, kAct, kResidual, true>(r, at + q, q, s.cols - q, a);
+    for (; q + 4 * L <= s.cols; q += 4 * L)
+      apply_block<T, kAct, kResidual, 4, false>(s, r, row, rows, q, a);
+    for (; q + L <= s.cols; q += L)
+      apply_block<T, kAct, kResidual, 1, false>(s, r, row, rows, q, a);
+    if (q < s.cols) apply_block<T, kAct, kResidual, 1, true>(s, r, row, rows, q, a);
   }
 }
 
@@ -109,7 +135,8 @@ ApplyColumnsFn<T> choose_apply_columns(const ForwardArgs& args) {
   return apply_columns<T, kAny, true>;
 }
 
-// ---- backward --------------------------------------------------------------------------------------
+// ---- backward
+// --------------------------------------------------------------------------------------
 
 template <class T, int kAct, int kSource, int kVectors, bool kPartial>
 BN_INLINE void reduce_columns_block(const Strip& s, const GradRun<T>& run, int64_t row,
@@ -132,10 +159,8 @@ BN_INLINE void reduce_columns_block(const Strip& s, const GradRun<T>& run, int64
       if (run.dx) zero_row(run.dx + at, smaller(rest, kVectors * L));
       continue;
     }
-    for (int64_t i = 0; i < kVectors * L; i += 64 / int64_t(sizeof(T))) {
-      __builtin_prefetch(run.dy + at + i + kRowGroup * s.stride);
-      __builtin_prefetch(run.x + at + i + kRowGroup * s.stride);
-    }
+    prefetch<T, kVectors>(run.dy + at + kPrefetchRows * s.stride);
+    prefetch<T, kVectors>(run.x + at + kPrefetchRows * s.stride);
 #pragma GCC unroll 4
     for (int u = 0; u < kVectors; ++u) {
       load_gradient<T, kAct, kSource, false, kPartial>(run, at + u * L, rest, mean[u], scale[u],
@@ -176,17 +201,38 @@ struct ColumnGradient {
   const A *slope, *offset;
 };
 
-template <class T, int kAct, int kSource, bool kPartial>
-BN_INLINE void input_grad_column(const GradRun<T>& run, int64_t at, int64_t q, int64_t n,
-                                 const ColumnAffine<Acc<T>>& a, const ColumnGradient<Acc<T>>& d) {
+template <class T, int kAct, int kSource, int kVectors, bool kPartial>
+BN_INLINE void input_grad_block(const Strip& s, const GradRun<T>& run, int64_t row, int64_t rows,
+                                int64_t q, const ColumnAffine<Acc<T>>& a,
+                                const ColumnGradient<Acc<T>>& d) {
   using A = Acc<T>;
-  const Vec<A> scale = load(a.scale + q);
-  Vec<A> g, centered;
-  load_gradient<T, kAct, kSource, false, kPartial>(run, at, n, load(a.mean + q), scale,
-                                                   load(a.shift + q), g, centered);
-  const Vec<A> dx = g * scale + (centered * load(d.slope + q) + load(d.offset + q));
-  store_lanes<kPartial>(run.dx + at, dx, n);
-  if (run.g) store_lanes<kPartial>(run.g + at, g, n);
+  constexpr int64_t L = kLanes<A>;
+  const int64_t rest = s.cols - q;
+  Vec<A> mean[kVectors], scale[kVectors], shift[kVectors], slope[kVectors], offset[kVectors];
+  for (int u = 0; u < kVectors; ++u) {
+    mean[u] = load(a.mean + q + u * L);
+    scale[u] = load(a.scale + q + u * L);
+    shift[u] = load(a.shift + q + u * L);
+    slope[u] = load(d.slope + q + u * L);
+    offset[u] = load(d.offset + q + u * L);
+  }
+  for (int64_t r = row + rows - 1; r >= row; --r) {
+    const int64_t at = r * s.stride + q;
+    if (s.mask && !s.mask[r]) {
+      zero_row(run.dx + at, smaller(rest, kVectors * L));
+      if (run.g) zero_row(run.g + at, smaller(rest, kVectors * L));
+      continue;
+    }
+#pragma GCC unroll 4
+    for (int u = 0; u < kVectors; ++u) {
+      Vec<A> g, centered;
+      load_gradient<T, kAct, kSource, false, kPartial>(run, at + u * L, rest, mean[u], scale[u],
+                                                       shift[u], g, centered);
+      const Vec<A> dx = g * scale[u] + (centered * slope[u] + offset[u]);
+      store_lanes<kPartial>(run.dx + at + u * L, dx, rest);
+      if (run.g) store_lanes<kPartial>(run.g + at + u * L, g, rest);
+    }
+  }
 }
 
 template <class T, int kAct, int kSource>
@@ -196,18 +242,14 @@ void input_grad_columns(const Strip& s, const GradRun<T>& run, const ColumnAffin
   const GradRun<T> r = run;
   const ColumnAffine<Acc<T>> a = affine;
   const ColumnGradient<Acc<T>> d = gradient;
-  for (int64_t row = s.rows - 1; row >= 0; --row) {
-    const int64_t at = row * s.stride;
-    if (s.mask && !s.mask[row]) {
-      zero_row(r.dx + at, s.cols);
-      if (r.g) zero_row(r.g + at, s.cols);
-      continue;
-    }
+  for (int64_t end = s.rows; end > 0; end -= kApplyRows) {
+    const int64_t row = larger(0, end - kApplyRows), rows = end - row;
     int64_t q = 0;
-#pragma GCC unroll 2
+    for (; q + 4 * L <= s.cols; q += 4 * L)
+      input_grad_block<T, kAct, kSource, 4, false>(s, r, row, rows, q, a, d);
     for (; q + L <= s.cols; q += L)
-      input_grad_column<T, kAct, kSource, false>(r, at + q, q, L, a, d);
-    if (q < s.cols) input_grad_column<T, kAct, kSource, true>(r, at + q, q, s.cols - q, a, d);
+      input_grad_block<T, kAct, kSource, 1, false>(s, r, row, rows, q, a, d);
+    if (q < s.cols) input_grad_block<T, kAct, kSource, 1, true>(s, r, row, rows, q, a, d);
   }
 }
 

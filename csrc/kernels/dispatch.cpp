@@ -19,6 +19,9 @@ BN_DECLARE_ISA(baseline)
 #ifdef BN_HAVE_X86_ISAS
 BN_DECLARE_ISA(avx2)
 BN_DECLARE_ISA(avx512)
+namespace avx512bf16 {
+KernelTable table_2();  // bfloat16 alone gains from these instructions
+}
 #endif
 
 namespace {
@@ -28,8 +31,12 @@ struct Choice {
   KernelTable tables[kDtypes];
 };
 
-#define BN_CHOICE(isa) \
-  Choice { #isa, {isa::table_0(), isa::table_1(), isa::table_2(), isa::table_3()} }
+#define BN_CHOICE(isa)                                               \
+  Choice {                                                           \
+    #isa, {                                                          \
+      isa::table_0(), isa::table_1(), isa::table_2(), isa::table_3() \
+    }                                                                \
+  }
 
 bool allowed(const char* name) {
   const char* limit = std::getenv("BATCHNORM_CPU_CAPABILITY");
@@ -42,8 +49,11 @@ Choice choose() {
   __builtin_cpu_init();
   if (allowed("avx512") && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq"))
-    return BN_CHOICE(avx512);
+      __builtin_cpu_supports("avx512dq")) {
+    Choice chosen = BN_CHOICE(avx512);
+    if (__builtin_cpu_supports("avx512bf16")) chosen.tables[kBFloat16] = avx512bf16::table_2();
+    return chosen;
+  }
   if (allowed("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c"))
     return BN_CHOICE(avx2);
@@ -58,7 +68,11 @@ const Choice& choice() {
 
 }  // namespace
 
-const KernelTable& kernels(Dtype dtype) { return choice().tables[dtype]; }
-const char* cpu_capability() { return choice().name; }
+const KernelTable& kernels(Dtype dtype) {
+  return choice().tables[dtype];
+}
+const char* cpu_capability() {
+  return choice().name;
+}
 
 }  // namespace bn

@@ -38,6 +38,8 @@ void backward(const BackwardArgs& args) {
 #define BN_JOIN_(a, b) a##b
 #define BN_JOIN(a, b) BN_JOIN_(a, b)
 
-KernelTable BN_JOIN(table_, BN_DTYPE)() { return {forward, backward}; }
+KernelTable BN_JOIN(table_, BN_DTYPE)() {
+  return {forward, backward};
+}
 
 }  // namespace bn::BN_ISA

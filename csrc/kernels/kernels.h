@@ -5,7 +5,8 @@
 
 namespace bn {
 
-// kPlanes: (N, C, S), S contiguous (NCHW and friends).  kRows: (N*S, C), C contiguous (NHWC, (N, C)).
+// kPlanes: (N, C, S), S contiguous (NCHW and friends).  kRows: (N*S, C), C contiguous (NHWC, (N,
+// C)).
 enum class Layout { kPlanes, kRows };
 
 struct Shape {
@@ -35,15 +36,15 @@ struct Parallel {
   int threads;
 };
 
-// Pointers to C-sized arrays hold the accumulation type: double for float64 tensors, float otherwise.
-// `mask` holds one byte per position (N, S): 1 = real, 0 = padding; null when all are real.
-// `count` is the number of real positions per channel.
+// Pointers to C-sized arrays hold the accumulation type: double for float64 tensors, float
+// otherwise. `mask` holds one byte per position (N, S): 1 = real, 0 = padding; null when all are
+// real. `count` is the number of real positions per channel.
 struct ForwardArgs {
   Shape shape;
   const void* input;
   const void* residual;  // null: none
   const uint8_t* mask;
-  void* output;  // may be `input`
+  void* output;               // may be `input`
   void *mean, *var, *invstd;  // written when measuring; mean and invstd read otherwise
   const void *weight, *bias;  // null: 1 and 0
   double eps;

@@ -1,6 +1,7 @@
 // The (N, C, S) layout. Many channels: a task owns a block of channels, measures it and applies it
 // while it is in the cache. Few channels: tasks own ranges of positions, partial sums are merged in
-// a fixed order. Which of the two depends on the shape alone, so that bits do not depend on threads.
+// a fixed order. Which of the two depends on the shape alone, so that bits do not depend on
+// threads.
 #pragma once
 
 #include "runs.h"
@@ -51,7 +52,10 @@ struct PlanesForward {
   ApplyRunFn<T> apply_fn;
 
   explicit PlanesForward(const ForwardArgs& a)
-      : args(a), shape(a.shape), x(static_cast<const T*>(a.input)), apply_fn(choose_apply_run<T>(a)) {}
+      : args(a),
+        shape(a.shape),
+        x(static_cast<const T*>(a.input)),
+        apply_fn(choose_apply_run<T>(a)) {}
 
   const uint8_t* mask_at(int64_t n, int64_t first) const {
     return args.mask ? args.mask + n * shape.s + first : nullptr;
@@ -68,9 +72,12 @@ struct PlanesForward {
   void apply(int64_t row, int64_t first, int64_t size, const Affine<A>& a) const {
     const int64_t at = row * shape.s + first;
     const T* residual = static_cast<const T*>(args.residual);
-    const ApplyRun<T> run = {x + at, residual ? residual + at : nullptr,
-                             mask_at(row / shape.c, first), static_cast<T*>(args.output) + at,
-                             args.activation, A(args.slope)};
+    const ApplyRun<T> run = {x + at,
+                             residual ? residual + at : nullptr,
+                             mask_at(row / shape.c, first),
+                             static_cast<T*>(args.output) + at,
+                             args.activation,
+                             A(args.slope)};
     apply_fn(run, size, a);
   }
 

@@ -1,6 +1,6 @@
-// The matrix layouts: (N, C) and NHWC, and planes too small to be runs. Few rows: a task owns a tile
-// of columns, measures it and applies it while it is in the cache. Many rows: tasks own blocks of
-// rows, partial sums are merged in a fixed order. The choice depends on the shape alone.
+// The matrix layouts: (N, C) and NHWC, and planes too small to be runs. Few rows: a task owns a
+// tile of columns, measures it and applies it while it is in the cache. Many rows: tasks own blocks
+// of rows, partial sums are merged in a fixed order. The choice depends on the shape alone.
 #pragma once
 
 #include "columns.h"
@@ -9,6 +9,7 @@ namespace bn::BN_ISA {
 
 constexpr int64_t kSmallPlane = 100;
 constexpr int64_t kTileColumns = 64;
+constexpr int64_t kFoldedColumns = 64;
 constexpr int64_t kMaxFoldedChannels = 128;
 
 // How the tensor reads as a matrix. `group` adjacent columns form a channel (small planes), or
@@ -28,7 +29,7 @@ struct Matrix {
     }
     int64_t fold = 1;
     if (!masked && channels < kMaxFoldedChannels)
-      while (channels * fold % 16 != 0) fold *= 2;
+      while (channels * fold % 16 != 0 || channels * fold < kFoldedColumns) fold *= 2;
     const int64_t positions = s.n * s.s;
     if (fold > positions) fold = larger(1, positions);
     rows = positions / fold, cols = channels * fold;
@@ -37,7 +38,6 @@ struct Matrix {
 
   bool folded() const { return group == 1 && cols != channels; }
   int64_t elements() const { return rows * cols + tail; }
-  int64_t channel(int64_t q) const { return group > 1 ? q / group : q % channels; }
 
   // Columns per tile, a whole number of channels; 0: too many rows, use blocks of rows.
   int64_t tile(int64_t bytes_per_element, int threads) const {
@@ -68,8 +68,53 @@ struct ColumnArrays {
   A* operator[](int i) const { return values.get() + i * padded; }
 };
 
+// Eight partial sums, so that additions need not wait for each other.
+inline double sum_of(const double* values, int64_t n) {
+  double partial[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int j = 0; j < 8; ++j) partial[j] += values[i + j];
+  for (; i < n; ++i) partial[i % 8] += values[i];
+  for (int width = 4; width >= 1; width /= 2)
+    for (int j = 0; j < width; ++j) partial[j] += partial[j + width];
+  return partial[0];
+}
+
+// Adjacent columns of a matrix, a whole number of channels.
 struct Tile {
   int64_t begin, cols;
+  int64_t group, channels, first_channel;  // as in Matrix, of this tile
+
+  Tile(const Matrix& m, int64_t begin_, int64_t cols_)
+      : begin(begin_),
+        cols(cols_),
+        group(m.group),
+        channels(m.folded() ? m.channels : cols_ / m.group),
+        first_channel(begin_ / m.group) {}
+
+  // Column totals of channel c, counted within the tile.
+  double total_of(int64_t c, const double* values) const {
+    if (group > 1) return sum_of(values + c * group, group);
+    double result = 0;
+    for (int64_t q = c; q < cols; q += channels) result += values[q];
+    return result;
+  }
+
+  // Gives every column of channel c the same value.
+  template <class A>
+  void spread(int64_t c, A value, A* array) const {
+    if (group > 1)
+      for (int64_t q = c * group; q < (c + 1) * group; ++q) array[q] = value;
+    else
+      for (int64_t q = c; q < cols; q += channels) array[q] = value;
+  }
+
+  template <class A>
+  void spread(int64_t c, const Affine<A>& f, const ColumnArrays<A>& a) const {
+    spread(c, f.mean, a[0]);
+    spread(c, f.scale, a[1]);
+    spread(c, f.shift, a[2]);
+  }
 };
 
 // body(first element, strip) for the rows [begin, end) of a tile, and the tail after the last row.
@@ -98,101 +143,58 @@ struct RowsForward {
 
   void sums(const Tile& tile, int64_t begin, int64_t end, const A* shift, double* sum,
             double* squares) const {
-    strips(m, tile, args.mask, begin, end, [&](int64_t first, const Strip& s) {
-      column_sums(s, x + first, shift, sum, squares);
-    });
+    strips(m, tile, args.mask, begin, end,
+           [&](int64_t first, const Strip& s) { column_sums(s, x + first, shift, sum, squares); });
   }
 
   void apply(const Tile& tile, int64_t begin, int64_t end, const ColumnArrays<A>& a) const {
     const T* residual = static_cast<const T*>(args.residual);
     strips(m, tile, args.mask, begin, end, [&](int64_t first, const Strip& s) {
-      const ApplyRun<T> run = {x + first,
-                               residual ? residual + first : nullptr,
-                               nullptr,
-                               static_cast<T*>(args.output) + first,
-                               args.activation,
-                               A(args.slope)};
+      const ApplyRun<T> run = {x + first,       residual ? residual + first : nullptr,
+                               nullptr,         static_cast<T*>(args.output) + first,
+                               args.activation, A(args.slope)};
       apply_fn(s, run, {a[0], a[1], a[2]});
     });
   }
 
-  int64_t first_channel(const Tile& tile) const { return tile.begin / m.group; }
-  int64_t channels_of(const Tile& tile) const {
-    return m.folded() ? m.channels : tile.cols / m.group;
-  }
-
   // A shift per channel, near its mean, spread over the channel's columns.
-  void guess_shifts(const Tile& tile, A* shift) const {
-    const int64_t rows = smaller(m.rows, larger(1, smaller(kRowGroup, m.rows / 8)));
-    const int64_t padded = ceil_div(tile.cols + kLanes<A>, kLanes<A>) * kLanes<A>;
-    Scratch<double> sum(2 * padded);
-    sum.zero(2 * padded);
+  void guess_shifts(const Tile& tile, A* shift, double* sum, int64_t padded) const {
+    const int64_t enough = ceil_div(32, tile.cols / tile.channels);
+    const int64_t rows = smaller(m.rows, smaller(enough, larger(1, m.rows / 8)));
     for (int64_t q = 0; q < padded; ++q) shift[q] = A(0);
-    if (rows > 0) sums(tile, 0, smaller(rows, m.rows), shift, sum.get(), sum.get() + padded);
+    if (m.rows > 0) sums(tile, 0, rows, shift, sum, sum + padded);
     int64_t real = rows;
     if (args.mask)
       for (int64_t r = real = 0; r < rows; ++r) real += args.mask[r];
-    merge(tile, sum.get(), [&](int64_t c, double total_sum) {
-      const int64_t count = real * (tile.cols / channels_of(tile));
-      spread(tile, c, count ? A(total_sum / double(count)) : A(0), shift);
-    });
-  }
-
-  // body(channel within the tile, its columns' total).
-  template <class F>
-  void merge(const Tile& tile, const double* sum, F body) const {
-    const int64_t channels = channels_of(tile);
-    for (int64_t c = 0; c < channels; ++c) body(c, channel_total(tile, c, sum));
-  }
-
-  double channel_total(const Tile& tile, int64_t c, const double* values) const {
-    double result = 0;
-    if (m.group > 1) {
-      for (int64_t q = c * m.group; q < (c + 1) * m.group; ++q) result += values[q];
-    } else {
-      for (int64_t q = c; q < tile.cols; q += m.channels) result += values[q];
-    }
-    return result;
-  }
-
-  void spread(const Tile& tile, int64_t c, A value, A* array) const {
-    if (m.group > 1) {
-      for (int64_t q = c * m.group; q < (c + 1) * m.group; ++q) array[q] = value;
-    } else {
-      for (int64_t q = c; q < tile.cols; q += m.channels) array[q] = value;
-    }
+    const double count = double(real * (tile.cols / tile.channels));
+    for (int64_t c = 0; c < tile.channels; ++c)
+      tile.spread(c, count > 0 ? A(tile.total_of(c, sum) / count) : A(0), shift);
   }
 
   // From column sums to statistics and coefficients. True: some shift was poor, and now is good.
   bool finish(const Tile& tile, const double* sum, const double* squares, A* shift,
               const ColumnArrays<A>& a, bool last) const {
     bool again = false;
-    const int64_t channels = channels_of(tile), first = first_channel(tile);
-    for (int64_t c = 0; c < channels; ++c) {
-      const A k = shift[c * m.group];
-      const Moments moment = moments(k, channel_total(tile, c, sum),
-                                     channel_total(tile, c, squares), args.count);
+    for (int64_t c = 0; c < tile.channels; ++c) {
+      const A k = shift[c * tile.group];
+      const Moments moment =
+          moments(k, tile.total_of(c, sum), tile.total_of(c, squares), args.count);
       if (!last && poorly_shifted(k, moment)) {
         again = true;
-        spread(tile, c, A(moment.mean), shift);
+        tile.spread(c, A(moment.mean), shift);
         continue;
       }
-      set_affine(tile, c, write_statistics<A>(args, first + c, moment), a);
+      tile.spread(c, write_statistics<A>(args, tile.first_channel + c, moment), a);
     }
     return again;
-  }
-
-  void set_affine(const Tile& tile, int64_t c, const Affine<A>& f, const ColumnArrays<A>& a) const {
-    spread(tile, c, f.mean, a[0]);
-    spread(tile, c, f.scale, a[1]);
-    spread(tile, c, f.shift, a[2]);
   }
 
   // Measures all rows of a tile in this thread.
   void measure_tile(const Tile& tile, const ColumnArrays<A>& a) const {
     Scratch<double> sum(2 * a.padded);
     A* shift = a[3];
-    guess_shifts(tile, shift);
+    sum.zero(2 * a.padded);
+    guess_shifts(tile, shift, sum.get(), a.padded);
     for (int pass = 0; pass < 2; ++pass) {
       sum.zero(2 * a.padded);
       sums(tile, 0, m.rows, shift, sum.get(), sum.get() + a.padded);
@@ -202,7 +204,7 @@ struct RowsForward {
 
   void tiles(int64_t width) const {
     auto task = [&](int64_t i) {
-      const Tile tile = {i * width, smaller(width, m.cols - i * width)};
+      const Tile tile(m, i * width, smaller(width, m.cols - i * width));
       const ColumnArrays<A> a(tile.cols);
       measure_tile(tile, a);
       if (args.apply) apply(tile, 0, m.rows, a);
@@ -211,13 +213,14 @@ struct RowsForward {
   }
 
   void blocks() const {
-    const Tile all = {0, m.cols};
+    const Tile all(m, 0, m.cols);
     const ColumnArrays<A> a(m.cols);
     const int64_t step = m.rows_per_block(), blocks = larger(1, ceil_div(m.rows, step));
     const int64_t width = 2 * a.padded;
     Scratch<double> partial(blocks * width);
     A* shift = a[3];
-    guess_shifts(all, shift);
+    partial.zero(width);
+    guess_shifts(all, shift, partial.get(), a.padded);
     for (int pass = 0; pass < 2; ++pass) {
       partial.zero(blocks * width);
       auto measure = [&](int64_t i) {
@@ -233,10 +236,11 @@ struct RowsForward {
   }
 
   void apply_blocks(const ColumnArrays<A>& a) const {
+    const Tile all(m, 0, m.cols);
     const int64_t step = m.rows_per_block(), blocks = larger(1, ceil_div(m.rows, step));
     auto task = [&](int64_t i) {
       const int64_t block = blocks - 1 - i;  // backwards: what was read last is still in the cache
-      apply({0, m.cols}, block * step, smaller(m.rows, (block + 1) * step), a);
+      apply(all, block * step, smaller(m.rows, (block + 1) * step), a);
     };
     parallel_for(args.parallel, m.elements(), blocks, task);
   }
@@ -247,8 +251,8 @@ struct RowsForward {
       return width ? tiles(width) : blocks();
     }
     const ColumnArrays<A> a(m.cols);
-    for (int64_t c = 0; c < m.channels; ++c)
-      set_affine({0, m.cols}, c, read_statistics<A>(args, c), a);
+    const Tile all(m, 0, m.cols);
+    for (int64_t c = 0; c < m.channels; ++c) all.spread(c, read_statistics<A>(args, c), a);
     apply_blocks(a);
   }
 };
@@ -301,42 +305,28 @@ struct RowsBackward {
     });
   }
 
-  // body(column of the tile, channel).
-  template <class F>
-  void each_column(const Tile& tile, F body) const {
-    for (int64_t q = 0; q < tile.cols; ++q) body(q, m.channel(tile.begin + q));
-  }
-
   void set_affine(const Tile& tile, const ColumnArrays<A>& a) const {
-    each_column(tile, [&](int64_t q, int64_t c) {
-      const Affine<A> f = read_statistics<A>(args, c);
-      a[0][q] = f.mean, a[1][q] = f.scale, a[2][q] = f.shift;
-    });
+    for (int64_t c = 0; c < tile.channels; ++c)
+      tile.spread(c, read_statistics<A>(args, tile.first_channel + c), a);
   }
 
   void set_gradient(const Tile& tile, const ColumnArrays<A>& a) const {
-    each_column(tile, [&](int64_t q, int64_t c) {
-      const Gradient<A> d = gradient<A>(args, c);
-      a[3][q] = d.slope, a[4][q] = d.offset;
-    });
+    for (int64_t c = 0; c < tile.channels; ++c) {
+      const Gradient<A> d = gradient<A>(args, tile.first_channel + c);
+      tile.spread(c, d.slope, a[3]);
+      tile.spread(c, d.offset, a[4]);
+    }
   }
 
   void finish(const Tile& tile, const double* sum, const double* products) const {
-    const int64_t first = m.channel(tile.begin);
-    const int64_t channels = m.folded() ? m.channels : tile.cols / m.group;
-    Scratch<double> totals(2 * channels);
-    totals.zero(2 * channels);
-    each_column(tile, [&](int64_t q, int64_t c) {
-      totals[2 * (c - first)] += sum[q];
-      totals[2 * (c - first) + 1] += products[q];
-    });
-    for (int64_t c = 0; c < channels; ++c)
-      write_sums<A>(args, first + c, totals[2 * c], totals[2 * c + 1]);
+    for (int64_t c = 0; c < tile.channels; ++c)
+      write_sums<A>(args, tile.first_channel + c, tile.total_of(c, sum),
+                    tile.total_of(c, products));
   }
 
   void tiles(int64_t width) const {
     auto task = [&](int64_t i) {
-      const Tile tile = {i * width, smaller(width, m.cols - i * width)};
+      const Tile tile(m, i * width, smaller(width, m.cols - i * width));
       const ColumnArrays<A> a(tile.cols);
       Scratch<double> sum(2 * a.padded);
       sum.zero(2 * a.padded);
@@ -351,7 +341,7 @@ struct RowsBackward {
   }
 
   void blocks() const {
-    const Tile all = {0, m.cols};
+    const Tile all(m, 0, m.cols);
     const ColumnArrays<A> a(m.cols);
     const int64_t step = m.rows_per_block(), blocks = larger(1, ceil_div(m.rows, step));
     const int64_t width = 2 * a.padded;
@@ -370,7 +360,7 @@ struct RowsBackward {
   }
 
   void apply_blocks(const ColumnArrays<A>& a) const {
-    const Tile all = {0, m.cols};
+    const Tile all(m, 0, m.cols);
     const int64_t step = m.rows_per_block(), blocks = larger(1, ceil_div(m.rows, step));
     set_gradient(all, a);
     auto task = [&](int64_t i) {
@@ -386,7 +376,7 @@ struct RowsBackward {
       return width ? tiles(width) : blocks();
     }
     const ColumnArrays<A> a(m.cols);
-    set_affine({0, m.cols}, a);
+    set_affine(Tile(m, 0, m.cols), a);
     apply_blocks(a);
   }
 };

@@ -1,4 +1,5 @@
-// Passes over one contiguous run of elements of one channel: the inner loops of the (N, C, S) layout.
+// Passes over one contiguous run of elements of one channel: the inner loops of the (N, C, S)
+// layout.
 #pragma once
 
 #include "channel.h"
@@ -122,7 +123,8 @@ ApplyRunFn<T> choose_apply_run(const ForwardArgs& args) {
   return apply_run<T, kAny, true, false>;
 }
 
-// ---- backward --------------------------------------------------------------------------------------
+// ---- backward
+// --------------------------------------------------------------------------------------
 
 template <class T>
 struct GradRun {

@@ -1,5 +1,6 @@
-// Native vectors, loads and stores of every dtype. Compiled once per instruction set, in a namespace
-// of its own and free of library templates, so that no wide instruction leaks into baseline code.
+// Native vectors, loads and stores of every dtype. Compiled once per instruction set, in a
+// namespace of its own and free of library templates, so that no wide instruction leaks into
+// baseline code.
 #pragma once
 
 #include <cstdint>
@@ -80,9 +81,15 @@ BN_INLINE IntVec<A> lane_index() {
   return index;
 }
 
-BN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-BN_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-BN_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+BN_INLINE int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+BN_INLINE int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+BN_INLINE int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
 
 // ---- loads -------------------------------------------------------------------------------------
 
@@ -124,15 +131,24 @@ BN_INLINE Vec<float> load(const float16* p) {
 
 // ---- stores ------------------------------------------------------------------------------------
 
-BN_INLINE void store(float* p, Vec<float> v) { __builtin_memcpy(p, &v, sizeof v); }
-BN_INLINE void store(double* p, Vec<double> v) { __builtin_memcpy(p, &v, sizeof v); }
+BN_INLINE void store(float* p, Vec<float> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+BN_INLINE void store(double* p, Vec<double> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
 
 // Round to nearest even. Quiet NaNs of arithmetic survive without a test of their own.
 BN_INLINE void store(bfloat16* p, Vec<float> v) {
+#if defined(__AVX512BF16__)  // also flushes results below 1e-38 to zero
+  const __m256bh half = _mm512_cvtneps_pbh((__m512)v);
+  __builtin_memcpy(p, &half, sizeof half);
+#else
   UInt32Vec bits = (UInt32Vec)v;
   bits += 0x7fffu + ((bits >> 16) & 1u);
   UInt16HalfVec half = __builtin_convertvector(bits >> 16, UInt16HalfVec);
   __builtin_memcpy(p, &half, sizeof half);
+#endif
 }
 
 #if !defined(__AVX2__)
@@ -166,7 +182,8 @@ BN_INLINE void store(float16* p, Vec<float> v) {
 #endif
 }
 
-// ---- the last, partial vector of a run -----------------------------------------------------------
+// ---- the last, partial vector of a run
+// -----------------------------------------------------------
 
 template <class T>
 BN_INLINE Vec<Acc<T>> load_partial(const T* p, int64_t n) {

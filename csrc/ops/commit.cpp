@@ -12,11 +12,10 @@ class Values {
       : data_(tensor.mutable_data_ptr()),
         wide_(tensor.scalar_type() == ScalarType::Double),
         stride_(tensor.dim() == 0 ? 0 : tensor.stride(0)) {
-    STD_TORCH_CHECK(tensor.numel() == channels &&
-                        (wide_ || tensor.scalar_type() == ScalarType::Float),
-                    "batch_norm_commit_: ", name,
-                    " must hold one float32 or float64 per channel. Got ", tensor.numel(),
-                    " values for ", channels, " channels. Keep running statistics in float32.");
+    STD_TORCH_CHECK(
+        tensor.numel() == channels && (wide_ || tensor.scalar_type() == ScalarType::Float),
+        "batch_norm_commit_: ", name, " must hold one float32 or float64 per channel. Got ",
+        tensor.numel(), " values for ", channels, " channels. Keep running statistics in float32.");
   }
   double get(int64_t c) const {
     return wide_ ? static_cast<const double*>(data_)[c * stride_]
@@ -82,6 +81,8 @@ void batch_norm_commit_(const Tensor& running_mean, const Tensor& running_var,
   }
 }
 
-std::string cpu_capability_op() { return cpu_capability(); }
+std::string cpu_capability_op() {
+  return cpu_capability();
+}
 
 }  // namespace bn

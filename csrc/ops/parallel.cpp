@@ -11,8 +11,8 @@ namespace {
 bool forked = false;
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
-// Tasks are taken from a counter, not dealt out beforehand: a thread that the system holds up delays
-// one task instead of half of the work.
+// Tasks are taken from a counter, not dealt out beforehand: a thread that the system holds up
+// delays one task instead of half of the work.
 void run(int64_t tasks, void (*task)(void*, int64_t), void* context) {
   std::atomic<int64_t> next{0};
   const int64_t threads = torch::stable::get_num_threads();

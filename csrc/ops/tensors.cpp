@@ -29,7 +29,9 @@ std::vector<int64_t> channels_last_order(int64_t dim) {
   return order;
 }
 
-bool is_channels_last(const Tensor& t) { return dense_in_order(t, channels_last_order(t.dim())); }
+bool is_channels_last(const Tensor& t) {
+  return dense_in_order(t, channels_last_order(t.dim()));
+}
 
 bool same_strides(const Tensor& a, const Tensor& b) {
   for (int64_t i = 0; i < a.dim(); ++i)
@@ -46,9 +48,9 @@ std::string describe(const Tensor& t) {
 Tensor empty_strided(const Tensor& like) {
   const auto sizes = like.sizes(), strides = like.strides();
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      like.dim(), sizes.data(), strides.data(), static_cast<int32_t>(like.scalar_type()),
-      aoti_torch_device_type_cpu(), 0, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(like.dim(), sizes.data(), strides.data(),
+                                                         static_cast<int32_t>(like.scalar_type()),
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
@@ -89,7 +91,8 @@ Dtype kernel_dtype(const Tensor& input) {
     case ScalarType::Half:
       return kFloat16;
     default:
-      STD_TORCH_CHECK(false, "batch_norm: input must be float16, bfloat16, float32 or float64. Got ",
+      STD_TORCH_CHECK(false,
+                      "batch_norm: input must be float16, bfloat16, float32 or float64. Got ",
                       describe(input), ". Convert it with input.float().");
   }
 }
@@ -133,17 +136,16 @@ Tensor allocate_like(const Tensor& like) {
 Tensor allocate(int64_t size, ScalarType type) {
   const int64_t stride = 1;
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &size, &stride,
-                                                         static_cast<int32_t>(type),
-                                                         aoti_torch_device_type_cpu(), 0, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      1, &size, &stride, static_cast<int32_t>(type), aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
 Tensor allocate_scalar(int64_t value) {
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(0, nullptr, nullptr, static_cast<int32_t>(ScalarType::Long),
-                               aoti_torch_device_type_cpu(), 0, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(0, nullptr, nullptr,
+                                                         static_cast<int32_t>(ScalarType::Long),
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
   Tensor result(handle);
   *static_cast<int64_t*>(result.mutable_data_ptr()) = value;
   return result;
