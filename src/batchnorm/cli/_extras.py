@@ -1,0 +1,22 @@
+"""Which optional packages a command needs, and what to say when they are not there."""
+
+from importlib.util import find_spec
+
+__all__ = ["EXTRAS", "missing_extra"]
+
+EXTRAS = {
+    "cli": ("cyclopts", "rich"),
+    "lab": ("altair", "jinja2", "joblib", "numpy", "rich", "scipy", "sklearn", "vl_convert"),
+}
+NEEDED_BY = {"cli": "batchnorm: the command line", "lab": "batchnorm demo: the laboratory"}
+
+
+def missing_extra(extra: str) -> str | None:
+    """A message that names the extra to install, or None if all its packages are there."""
+    absent = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    if not absent:
+        return None
+    return (
+        f"{NEEDED_BY[extra]} needs the extra '{extra}'. Got no {', '.join(absent)}. "
+        f"Install it with: pip install 'batchnorm[{extra}]'"
+    )

@@ -1,0 +1,1 @@
+"""Experiments: each a configuration, the trials it needs, and the result made from them."""

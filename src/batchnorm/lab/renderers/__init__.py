@@ -1,0 +1,1 @@
+"""One result, many renderers: terminal, JSON, web page, picture."""

@@ -1,0 +1,33 @@
+// Draws every chart in the colours of the page, again when the light changes.
+const specs = JSON.parse(document.getElementById("specs").textContent);
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+
+function config() {
+  const [ink, soft, grid] = dark.matches
+    ? ["#e6e9ed", "#a3acb8", "#30363f"]
+    : ["#1b1f24", "#57606a", "#e6e9ec"];
+  return {
+    background: "transparent",
+    font: getComputedStyle(document.body).fontFamily,
+    aria: false, // the chart's container is one image with a text alternative
+    view: { stroke: null },
+    axis: {
+      labelColor: soft, titleColor: ink, gridColor: grid, domainColor: soft, tickColor: soft,
+      labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal",
+    },
+    legend: { labelColor: ink, labelFontSize: 12, symbolStrokeWidth: 2.5, symbolSize: 250 },
+    text: { color: soft },
+  };
+}
+
+function draw() {
+  for (const [key, spec] of Object.entries(specs)) {
+    window.vegaEmbed("#chart-" + key, spec, {
+      mode: "vega-lite", renderer: "svg", actions: false, config: config(),
+      tooltip: { theme: dark.matches ? "dark" : "light" },
+    });
+  }
+}
+
+draw();
+dark.addEventListener("change", draw);

@@ -1,0 +1,66 @@
+"""Numbers over seeds: mean, spread and what they leave open."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+__all__ = ["Estimate", "estimate", "ratio"]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval.
+
+    Args:
+        mean: the mean (the geometric one from :func:`ratio`).
+        low: lower end of the interval; -inf with fewer than two values.
+        high: upper end.
+        spread: standard deviation over seeds (a factor, from :func:`ratio`); 0 for one value.
+        values: one per seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    spread: float
+    values: tuple[float, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of seeds."""
+        return len(self.values)
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    r"""Mean of `values` with Student's 95 % interval, :math:`\bar v \pm t_{n-1} s / \sqrt n`.
+
+    Raises:
+        ValueError: `values` is empty.
+    """
+    if not values:
+        raise ValueError("estimate: at least one value is needed. Got none. Use one or more seeds.")
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return Estimate(mean, -math.inf, math.inf, 0.0, tuple(values))
+    spread = statistics.stdev(values)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread / len(values) ** 0.5
+    return Estimate(mean, mean - half, mean + half, spread, tuple(values))
+
+
+def ratio(values: Sequence[float], *, grid: float = 1.0) -> Estimate:
+    """Geometric mean of positive ratios, with the interval taken on the logarithm.
+
+    Args:
+        values: one ratio per seed.
+        grid: factor by which a ratio may be off because its two numbers were read off a grid;
+            the interval is that much wider at each end.
+    """
+    logs = estimate([math.log(value) for value in values])
+    low, high = math.exp(logs.low) / grid, math.exp(min(logs.high, 700.0)) * grid
+    high = high if math.isfinite(logs.high) else math.inf
+    return Estimate(math.exp(logs.mean), low, high, math.exp(logs.spread), tuple(values))
