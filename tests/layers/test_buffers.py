@@ -27,7 +27,8 @@ def test_cast_to_narrow_leaves_buffers_in_float32(cast, inside):
     assert layer.weight.dtype == dtype
     assert layer.running_mean.dtype == layer.running_var.dtype == torch.float32
     assert layer.running_mean[0].item() == torch.tensor(1 / 3).item()  # not rounded on the way
-    assert layer.num_batches_tracked.dtype == torch.int64
+    if cast != "type":  # torch's .type() casts integers too
+        assert layer.num_batches_tracked.dtype == torch.int64
     y = layer(torch.randn(6, 5, 4, 3, dtype=dtype))
     assert y.dtype == dtype
     assert layer.running_mean.dtype == torch.float32

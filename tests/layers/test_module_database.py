@@ -15,10 +15,10 @@ OURS["nn.BatchNorm3d"] = bn.BatchNorm3d
 INFOS = {info.name: info for info in module_db if info.name in OURS}
 
 
-def entries():
+def entries(*only):
     for name, info in INFOS.items():
         count = len(inputs(info, torch.float32, True))
-        for dtype in info.dtypes:
+        for dtype in only or info.dtypes:
             for training in (True, False):
                 for i in range(count):
                     yield pytest.param(
@@ -37,7 +37,7 @@ def test_the_database_has_entries_for_all_three():
     assert set(INFOS) == set(OURS)
 
 
-@pytest.mark.parametrize(("name", "dtype", "training", "i"), entries())
+@pytest.mark.parametrize(("name", "dtype", "training", "i"), list(entries()))
 def test_entry(name, dtype, training, i):
     info = INFOS[name]
     entry = inputs(info, dtype, training)[i]
@@ -90,11 +90,9 @@ def test_error_entries(name, training):
             run()
 
 
-@pytest.mark.parametrize(("name", "dtype", "training", "i"), entries())
+@pytest.mark.parametrize(("name", "dtype", "training", "i"), list(entries(torch.float64)))
 def test_entry_gradients(name, dtype, training, i):
     """Database entries through gradcheck and gradgradcheck, as torch's test_modules does."""
-    if dtype != torch.float64:
-        pytest.skip("gradcheck is for float64")
     entry = inputs(INFOS[name], dtype, training)[i]
     build = entry.constructor_input
     layer = OURS[name](*build.args, **build.kwargs).to(dtype).train(training)
@@ -106,6 +104,6 @@ def test_entry_gradients(name, dtype, training, i):
         state = {**dict(zip(params, values, strict=True)), **fresh}
         return torch.func.functional_call(layer, state, (x,))
 
-    tensors = (x.detach()[:, :, :2].requires_grad_(), *params.values())
+    tensors = (x.detach().requires_grad_(), *params.values())
     assert torch.autograd.gradcheck(run, tensors, fast_mode=True)
     assert torch.autograd.gradgradcheck(run, tensors, fast_mode=True, atol=1e-4)
