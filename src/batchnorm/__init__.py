@@ -1,7 +1,14 @@
 """Batch normalization for PyTorch: a drop-in layer, its statistics, and tools around it."""
 
 from . import functional as functional
-from . import ops as ops
+from ._info import info as info
+from ._memory import keep_pages as keep_pages
 from ._types import BatchStats as BatchStats
+from .layers import BatchNorm1d as BatchNorm1d
+from .layers import BatchNorm2d as BatchNorm2d
+from .layers import BatchNorm3d as BatchNorm3d
+from .layers import accumulate as accumulate
+from .layers import set_updates as set_updates
+from .layers import skip_updates as skip_updates
 
 __version__ = "0.1.0"

@@ -112,7 +112,8 @@ class BatchStats:
             \sigma^2 = \tfrac{n_a \sigma_a^2 + n_b \sigma_b^2}{n} + \delta^2 \tfrac{n_a n_b}{n^2}
         """
         count = self.count + other.count
-        share = (other.count / count.clamp(min=1)).to(self.mean.dtype)
+        dtype = self.mean.dtype
+        share = other.count.to(dtype) / count.clamp(min=1).to(dtype)
         delta = other.mean - self.mean
         mean = self.mean + delta * share
         var = self.var + (other.var - self.var) * share + delta * delta * (share * (1 - share))

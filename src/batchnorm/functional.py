@@ -39,7 +39,6 @@ def batch_norm(
     activation: ActivationName | Activation = "identity",
     slope: float | None = None,
     inplace: bool = False,
-    _who: str = "batch_norm",
 ) -> tuple[Tensor, BatchStats]:
     r"""Normalise each channel, scale, shift, add the residual, activate.
 
@@ -55,7 +54,7 @@ def batch_norm(
         residual: r, shape and dtype of ``input``.
         mask: bool, True = real; ``(N,)`` or ``(N, *)``. Padded positions enter no statistic, come
             out as 0 and receive no gradient, whatever they hold.
-        eps: added to the variance; positive.
+        eps: added to the variance; positive, or 0 with ``stats``.
         activation: one of ``ActivationName``.
         slope: negative slope of leaky_relu (0.01), or alpha of elu (1.0).
         inplace: permit to overwrite ``input``, which then must not be used any more. With
@@ -82,22 +81,23 @@ def batch_norm(
         >>> stats.mean, stats.var
         (tensor([2.]), tensor([1.]))
     """
-    code = Activation.parse(activation, _who)
-    slope = check_slope(_who, code, slope)
-    check_number(_who, "eps", eps, zero=False)
-    check_input(_who, input)
-    check_per_channel(_who, "weight", weight, input)
-    check_per_channel(_who, "bias", bias, input)
+    who = "batch_norm"
+    code = Activation.parse(activation, who)
+    slope = check_slope(who, code, slope)
+    check_number(who, "eps", eps, zero=stats is not None)
+    check_input(who, input)
+    check_per_channel(who, "weight", weight, input)
+    check_per_channel(who, "bias", bias, input)
     if residual is not None:
-        check_residual(_who, residual, input)
+        check_residual(who, residual, input)
     if mask is not None:
-        mask = broadcast_mask(_who, mask, input)
+        mask = broadcast_mask(who, mask, input)
     if stats is not None:
-        check_per_channel(_who, "stats.mean", stats.mean, input)
-        check_per_channel(_who, "stats.var", stats.var, input)
+        check_per_channel(who, "stats.mean", stats.mean, input)
+        check_per_channel(who, "stats.var", stats.var, input)
     if inplace and not torch.compiler.is_compiling() and not only_plain_torch(input):
         needs_grad = wants_grad(input, weight, bias, residual)
-        check_inplace(_who, input, weight, bias, residual, code, slope, needs_grad)
+        check_inplace(who, input, weight, bias, residual, code, slope, needs_grad)
 
     args = (input, weight, bias, residual, mask, eps, int(code), slope)
     if stats is None:

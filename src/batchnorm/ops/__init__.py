@@ -3,6 +3,7 @@
 from . import _fakes as _fakes
 from . import _fallback as _fallback
 from . import _registered as _registered
+from ._checks import FLOAT_DTYPES as FLOAT_DTYPES
 from ._checks import broadcast_mask as broadcast_mask
 from ._checks import check_channels as check_channels
 from ._checks import check_device as check_device
@@ -11,8 +12,8 @@ from ._checks import check_number as check_number
 from ._checks import check_per_channel as check_per_channel
 from ._checks import check_residual as check_residual
 from ._checks import check_slope as check_slope
+from ._commit import commit as commit
 from ._inplace import check_inplace as check_inplace
-from ._lanes import commit as commit
 from ._lanes import normalise_by as normalise_by
 from ._lanes import normalise_by_batch as normalise_by_batch
 from ._lanes import only_plain_torch as only_plain_torch

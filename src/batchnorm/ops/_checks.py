@@ -11,6 +11,7 @@ from .._errors import DtypeError, ShapeError, explain
 from .._types import Activation
 
 __all__ = [
+    "FLOAT_DTYPES",
     "broadcast_mask",
     "check_channels",
     "check_device",
@@ -21,7 +22,7 @@ __all__ = [
     "check_slope",
 ]
 
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def check_input(who: str, input: Tensor) -> None:
@@ -35,7 +36,7 @@ def check_input(who: str, input: Tensor) -> None:
         raise TypeError(
             explain(who, "input must be a tensor", type(input).__name__, "Pass a torch.Tensor")
         )
-    if input.dtype not in _DTYPES:
+    if input.dtype not in FLOAT_DTYPES:
         raise DtypeError(
             explain(
                 who,

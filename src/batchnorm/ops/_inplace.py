@@ -71,7 +71,8 @@ def check_inplace(
 
 
 def _check_weight(who: str, dtype: torch.dtype, weight: Tensor, bias: Tensor | None) -> None:
-    size = weight.detach().abs()
+    weight = weight.detach()
+    size = weight.abs()
     shift = torch.zeros_like(size) if bias is None else bias.detach().abs()
     needed = (shift * (torch.finfo(dtype).eps / _LARGEST_SHIFT_ERROR)).clamp(min=_SMALLEST_WEIGHT)
     bad = ~(size >= needed)

@@ -18,14 +18,13 @@ from .. import reference
 from ._functions import apply_eval, apply_eval_, apply_train, apply_train_
 from ._schemas import NAMESPACE
 
-__all__ = ["commit", "normalise_by", "normalise_by_batch", "only_plain_torch", "wants_grad"]
+__all__ = ["normalise_by", "normalise_by_batch", "only_plain_torch", "wants_grad"]
 
 _ops = getattr(torch.ops, NAMESPACE)
 _train = _ops.batch_norm_train.default
 _train_ = _ops.batch_norm_train_.default
 _eval = _ops.batch_norm_eval.default
 _eval_ = _ops.batch_norm_eval_.default
-_commit_ = _ops.batch_norm_commit_.default
 _BelowAutograd = torch._C._AutoDispatchBelowAutograd
 _functorch_active = torch._C._are_functorch_transforms_active
 _tracing_state = torch._C._get_tracing_state
@@ -201,30 +200,3 @@ def _exported_eval(
         output = output + residual
 
     return reference.activate(output, activation, slope)
-
-
-def commit(
-    running_mean: Tensor,
-    running_var: Tensor,
-    num_batches_tracked: Tensor,
-    num_nonfinite: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    count: Tensor,
-    momentum: float | None,
-) -> None:
-    """``batch_norm_commit_`` by the right lane: the statistics enter memory."""
-    buffers = (running_mean, running_var, num_batches_tracked, num_nonfinite)
-    if torch.compiler.is_compiling():
-        if not torch.compiler.is_exporting():
-            _commit_(*buffers, mean, var, count, momentum)
-            return
-    elif not only_plain_torch(mean):
-        with _BelowAutograd():
-            _commit_(*buffers, mean, var, count, momentum)
-        _increment_version(buffers)
-        return
-
-    new = reference.batch_norm_commit(*buffers, mean, var, count, momentum)
-    for buffer, value in zip(buffers, new, strict=True):
-        buffer.copy_(value)

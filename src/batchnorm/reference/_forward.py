@@ -27,7 +27,8 @@ def batch_norm_stats(input: Tensor, mask: Tensor | None = None) -> tuple[Tensor,
         ``mean (C,)`` and ``var (C,)`` in float32 (float64 when input is), ``count`` int64 ``()``.
         All zero when nothing is real.
 
-    Numerics: two passes, the mean refined once by the mean of the differences; var ≥ 0.
+    Numerics: two passes; the mean refined once by the mean of the differences, the variance freed
+        from the mean's rounding (Chan, Golub & LeVeque 1983, corrected two-pass); var ≥ 0.
 
     Source: Ioffe & Szegedy 2015, Alg. 1 (arXiv:1502.03167).
 
@@ -42,7 +43,9 @@ def batch_norm_stats(input: Tensor, mask: Tensor | None = None) -> tuple[Tensor,
     rough = channel_sum(x) / divisor
     mean = rough + channel_sum(select_real(x - per_channel(rough, x), mask)) / divisor
     centred = select_real(x - per_channel(mean, x), mask)
-    var = channel_sum(centred * centred) / divisor
+    # The mean's rounding to its dtype moves every difference by the same small amount.
+    shift = channel_sum(centred) / divisor
+    var = (channel_sum(centred * centred) / divisor - shift * shift).clamp(min=0)
 
     return mean, var, count
 

@@ -1,0 +1,9 @@
+"""Layers: parameters, buffers and mode around ``batchnorm.ops``; no arithmetic of their own."""
+
+from ._batchnorm import BatchNorm1d as BatchNorm1d
+from ._batchnorm import BatchNorm2d as BatchNorm2d
+from ._batchnorm import BatchNorm3d as BatchNorm3d
+from ._policy import OnSingle as OnSingle
+from ._updates import accumulate as accumulate
+from ._updates import set_updates as set_updates
+from ._updates import skip_updates as skip_updates

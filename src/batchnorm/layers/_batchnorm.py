@@ -1,0 +1,368 @@
+"""``torch.nn.BatchNorm1d/2d/3d`` on our operators, with an activation, a residual and a mask."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
+
+from .._errors import ShapeError, explain
+from .._types import Activation, ActivationName
+from ..ops import (
+    FLOAT_DTYPES,
+    broadcast_mask,
+    check_channels,
+    check_device,
+    check_inplace,
+    check_input,
+    check_number,
+    check_residual,
+    check_slope,
+    commit,
+    normalise_by,
+    normalise_by_batch,
+    only_plain_torch,
+    wants_grad,
+)
+from ._policy import OnSingle, check_on_single, refuse_single
+
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+
+_CODES: dict[str, int] = {activation.label: int(activation) for activation in Activation}
+_COUNTERS = ("num_batches_tracked", "num_nonfinite", "_lost_parts")
+_current_graph_task_id = torch._C._current_graph_task_id
+
+
+class _BatchNorm(_TorchBatchNorm):
+    r"""Batch normalization, with the activation, the residual and the mask fused in.
+
+    .. math:: y = \mathrm{act}\Bigl(\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}\,\gamma + \beta
+        + r\Bigr)
+
+    A drop-in for torch's layer: the same arguments, defaults, buffers and ``state_dict``.
+
+    Args:
+        num_features: C, the size of dimension 1.
+        eps: added to the variance.
+        momentum: torch's weight of the new batch in the running statistics (Keras's and Flax's
+            weigh the old); None: the average of all batches.
+        affine: whether there are γ (``weight``) and β (``bias``).
+        track_running_stats: whether there are running statistics.
+        device: of parameters and buffers.
+        dtype: of the parameters. Running statistics are float32, or float64 for float64.
+        bias: whether there is β, if ``affine``.
+        activation: ``"relu"``, ``"relu6"``, ``"leaky_relu"``, ``"silu"``, ``"gelu"``,
+            ``"gelu_tanh"``, ``"hardswish"``, ``"elu"``, ``"sigmoid"``, ``"tanh"`` or
+            ``"identity"``.
+        slope: negative slope of leaky_relu (0.01), or alpha of elu (1.0).
+        on_single: in training with one value per channel: ``"error"``, ``"running"`` (normalise by
+            the running statistics) or ``"skip"`` (normalise by the batch, which gives the bias).
+            None of them commits anything.
+        inplace: permit to overwrite the input, which must not be used any more. In training only
+            for ``"identity"`` and ``"leaky_relu"`` with slope > 0, without residual.
+
+    Attributes:
+        num_nonfinite: int64 ``(C,)``: batches that were kept out of a channel's running statistics
+            because its mean or variance was not finite. Not part of the ``state_dict``.
+
+    Differs from torch: running statistics stay float32 in ``.half()`` and ``.bfloat16()``; a batch
+        that is not finite does not enter them; a recomputation by activation checkpointing does
+        not count as a batch.
+
+    Source: Ioffe & Szegedy 2015 (arXiv:1502.03167).
+
+    Example:
+        >>> layer = BatchNorm2d(64, activation="relu")
+        >>> layer(torch.randn(8, 64, 4, 4), residual=torch.randn(8, 64, 4, 4)).shape
+        torch.Size([8, 64, 4, 4])
+    """
+
+    activation: ActivationName = "identity"
+    slope: float = 0.0
+    on_single: OnSingle = "error"
+    inplace: bool = False
+    num_nonfinite: Tensor | None
+    _lost_parts: Tensor | None
+
+    _ranks: ClassVar[tuple[int, ...]] = ()
+    # Where proposals go: dropped when _updates is False, else to the list _pending, else to memory.
+    _updates: bool = True
+    _pending: list[tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
+        activation: ActivationName = "identity",
+        slope: float | None = None,
+        on_single: OnSingle = "error",
+        inplace: bool = False,
+    ) -> None:
+        who = type(self).__name__
+        # 0 is torch's to refuse, in training: an evaluated network may do without.
+        if eps != 0:
+            check_number(who, "eps", eps, zero=False)
+        if momentum is not None:
+            check_number(who, "momentum", momentum, zero=True)
+        check_on_single(who, on_single, track_running_stats)
+        slope = check_slope(who, Activation.parse(activation, who), slope)
+
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
+        )
+        self.activation = activation
+        self.slope = slope
+        self.on_single = on_single
+        self.inplace = inplace
+        self.register_buffer("num_nonfinite", None, persistent=False)
+        # Micro-batches that accumulate() lost while the others of their update were committed.
+        self.register_buffer("_lost_parts", None, persistent=False)
+        if track_running_stats:
+            self.num_nonfinite = torch.zeros(num_features, dtype=torch.int64, device=device)
+            self._restore_dtypes({})
+
+    def forward(
+        self, input: Tensor, residual: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Normalise, scale, shift, add the residual, activate.
+
+        Args:
+            input: ``(N, C, *)``, float16, bfloat16, float32 or float64, any strides.
+            residual: shape and dtype of ``input``.
+            mask: bool, True = real; ``(N,)`` or ``(N, *)``. Padded positions enter no statistic,
+                come out as 0 and receive no gradient.
+
+        Returns:
+            Shape, dtype and memory layout of ``input``.
+
+        Raises:
+            ValueError: a wrong shape, or one value per channel in training (see ``on_single``).
+            TypeError: a wrong dtype.
+            RuntimeError: a wrong device.
+        """
+        shape = input.shape
+        if (
+            len(shape) not in self._ranks
+            or shape[1] != self.num_features
+            or input.dtype not in FLOAT_DTYPES
+        ):
+            self._refuse(input)
+        weight, bias, mean, var = self._tensors()
+        anchor = weight if mean is None else mean
+        if anchor is not None and anchor.device != input.device:
+            check_device(type(self).__name__, "the layer", anchor, input)
+        if residual is not None or mask is not None or self.inplace:
+            mask = self._check_extras(input, weight, bias, residual, mask)
+
+        args = (
+            *(input, weight, bias, residual, mask),
+            *(self.eps, _CODES[self.activation], self.slope, self.inplace),
+        )
+        if not self.training and mean is not None and var is not None:
+            return normalise_by(mean, var, *args)
+
+        elements = input.numel()
+        if (elements == shape[1] != 0) or (mask is not None and _is_single(mask)):
+            return self._by_single(*args)
+
+        if not self.eps > 0:
+            check_number(type(self).__name__, "eps", self.eps, zero=False)
+        output, mean_of_batch, var_of_batch, count = normalise_by_batch(*args)
+        if self.training and self.track_running_stats and mean is not None:
+            self._propose(mean_of_batch, var_of_batch, count, empty=elements == 0 != shape[1])
+
+        return output
+
+    def _tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """Weight, bias and running statistics."""
+        # By nn.Module.__getattr__ each would cost as much as a small kernel.
+        try:
+            parameters, buffers = self._parameters, self._buffers
+            return (
+                parameters["weight"],
+                parameters["bias"],
+                buffers["running_mean"],
+                buffers["running_var"],
+            )
+        except KeyError:  # pruning and parametrizations move them
+            return self.weight, self.bias, self.running_mean, self.running_var
+
+    def _by_single(self, input: Tensor, *args: Any) -> Tensor:
+        """Follow ``on_single``; nothing is committed."""
+        mean, var = self.running_mean, self.running_var
+        if self.on_single == "skip":
+            return normalise_by_batch(input, *args)[0]
+        if self.on_single == "running" and mean is not None and var is not None:
+            return normalise_by(mean, var, input, *args)
+
+        who = type(self).__name__
+        return refuse_single(who, input, masked=input.numel() != self.num_features)
+
+    def _propose(self, mean: Tensor, var: Tensor, count: Tensor, empty: bool) -> None:
+        """Offer a batch's statistics; most often they are committed at once."""
+        if not self._updates or _is_recomputation():
+            return
+
+        if self._pending is not None:
+            self._pending.append((mean, var, count))
+            return
+
+        self._commit(mean, var, count)
+        if empty and self.num_batches_tracked is not None:  # as torch counts it
+            self.num_batches_tracked.add_(1)
+
+    def _commit(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        tensors: Any = self._buffers
+        tracked, lost = tensors["num_batches_tracked"], tensors["num_nonfinite"]
+        if tracked is None:
+            tracked = count.new_zeros(())
+        parts = tensors["_lost_parts"]
+        missed = lost if parts is None else lost - parts
+
+        buffers = (tensors["running_mean"], tensors["running_var"], tracked, missed)
+        commit(buffers, (mean, var, count), self.momentum)
+        if parts is not None:
+            lost.copy_(missed + parts)
+
+    def _refuse(self, input: Tensor) -> NoReturn:
+        """Say what is wrong with the input."""
+        who = type(self).__name__
+        self._check_input_dim(input)
+        check_input(who, input)
+        check_channels(who, input, self.num_features)
+        raise AssertionError("nothing is wrong with the input")
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() not in self._ranks:
+            expected = " or ".join(f"{rank}D" for rank in self._ranks)
+            raise ShapeError(
+                explain(
+                    type(self).__name__,
+                    f"expected {expected} input (got {input.dim()}D input)",
+                    f"shape {tuple(input.shape)}",
+                    "Use the layer of that rank, or .unsqueeze() and .flatten()",
+                )
+            )
+
+    def _check_extras(
+        self,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        residual: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor | None:
+        """Check residual, mask and permission to overwrite; return the mask as the kernels want."""
+        who = type(self).__name__
+        if residual is not None:
+            check_residual(who, residual, input)
+        if self.inplace and not torch.compiler.is_compiling() and not only_plain_torch(input):
+            needs_grad = wants_grad(input, weight, bias, residual)
+            code = _CODES[self.activation]
+            check_inplace(who, input, weight, bias, residual, code, self.slope, needs_grad)
+
+        return None if mask is None else broadcast_mask(who, mask, input)
+
+    def reset_running_stats(self) -> None:
+        """Forget all batches."""
+        super().reset_running_stats()
+        lost = self._buffers.get("num_nonfinite")
+        if lost is not None:
+            lost.zero_()
+            self._lost_parts = None
+
+    def extra_repr(self) -> str:
+        """The text of torch's layer, and what differs from it."""
+        parts: list[str] = [super().extra_repr()]  # type: ignore[no-untyped-call]
+        if self.activation != "identity":
+            parts.append(f"activation={self.activation!r}")
+        if Activation.parse(self.activation).takes_slope:
+            parts.append(f"slope={self.slope}")
+        if self.on_single != "error":
+            parts.append(f"on_single={self.on_single!r}")
+        if self.inplace:
+            parts.append("inplace=True")
+        if not self._updates:
+            parts.append("updates=False")
+        lost = self.num_nonfinite
+        if lost is not None and not lost.is_meta and bool(lost.any()):
+            channels = int(lost.count_nonzero())
+            parts.append(f"num_nonfinite={int(lost.max())} in {channels} channels")
+
+        return ", ".join(parts)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_BatchNorm":
+        """Move or cast; running statistics are not narrowed, counters stay integers."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._restore_dtypes(before)
+
+        return self
+
+    def _restore_dtypes(self, before: dict[str, Tensor | None]) -> None:
+        """Buffers that a cast has narrowed get the values that they had before, where they are."""
+        for name, after in self._buffers.items():
+            if after is None:
+                continue
+            dtype = _restored_dtype(name, after.dtype)
+            if dtype != after.dtype:
+                exact = before.get(name)
+                source = after if exact is None or exact.is_meta else exact
+                self._buffers[name] = source.to(device=after.device, dtype=dtype)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's; other statistics have lost no batches yet."""
+        super()._load_from_state_dict(*args, **kwargs)
+        self._restore_dtypes({})
+        mean, lost = self._buffers.get("running_mean"), self._buffers.get("num_nonfinite")
+        if mean is not None and lost is not None:
+            self._buffers["num_nonfinite"] = torch.zeros_like(lost, device=mean.device)
+            self._lost_parts = None
+
+
+def _restored_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """What a buffer is kept in after a cast to ``dtype``."""
+    if name in ("running_mean", "running_var"):
+        narrow = dtype.itemsize < torch.float32.itemsize
+        return torch.float32 if narrow else dtype
+
+    return torch.int64 if name in _COUNTERS else dtype
+
+
+def _is_single(mask: Tensor) -> bool:
+    """Whether one position is real; not asked where a value cannot be read."""
+    if torch.compiler.is_compiling() or only_plain_torch(mask):
+        return False
+
+    return int(mask.sum()) == 1
+
+
+def _is_recomputation() -> bool:
+    """Whether a backward is running: then activation checkpointing repeats a forward."""
+    return not torch.compiler.is_compiling() and _current_graph_task_id() != -1
+
+
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+    """Batch normalization of ``(N, C)`` or ``(N, C, L)``."""
+
+    _ranks = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    """Batch normalization of ``(N, C, H, W)``."""
+
+    _ranks = (4,)
+
+
+class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
+    """Batch normalization of ``(N, C, D, H, W)``."""
+
+    _ranks = (5,)
