@@ -154,7 +154,8 @@ def _read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, Array]:
     if not path.is_file():
         raise _refused(path, "the file must exist", "no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: np.load leaves its own file open when the archive is broken.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive.files]
             if not missing:
                 return {key: archive[key] for key in keys}
