@@ -33,14 +33,17 @@ def code_version() -> str:
     and the experiments' choice of trials, whose changes leave a finished trial valid.
     """
     digest = hashlib.sha256(f"torch {torch.__version__} numpy {np.__version__}".encode())
-    digest.update(str(batchnorm.info()).encode())
+    native = batchnorm.info()
+    digest.update(native.instruction_set.encode())
+    if native.library:
+        digest.update(Path(native.library).read_bytes())
     for path in _sources():
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _sources() -> Iterable[Path]:
-    for path in sorted((*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.so"))):
+    for path in sorted(PACKAGE.rglob("*.py")):
         place = path.relative_to(PACKAGE).as_posix()
         if not place.startswith(NO_INFLUENCE):
             yield path
