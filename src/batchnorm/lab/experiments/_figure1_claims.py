@@ -79,7 +79,7 @@ def _higher_rate(sweep_steps: int, rows: list[SweepRow]) -> Claim:
     grid = sorted({row.lr for row in rows})
     step = max((b / a for a, b in itertools.pairwise(grid)), default=math.inf)
     rule = (
-        f"{PAIRED} 1, widened by the grid's factor {factor(step)}; undecided if an arm trains "
+        f"{PAIRED} 1, widened by the grid’s factor {factor(step)}; undecided if an arm trains "
         "nowhere on the grid in some seed"
     )
     pairs = [(p, o) for p, o in zip(plain, ours, strict=True) if p and o]
@@ -124,7 +124,7 @@ def _best(rows: list[SweepRow], arm: str) -> SweepRow:
 
 
 def _steadier(statement: str, what: str, unit: str, plain: Estimate, ours: Estimate) -> Claim:
-    rule = f"{PAIRED} 1; per seed the median over the last hidden layer's units"
+    rule = f"{PAIRED} 1; per seed the median over the last hidden layer’s units"
     if not all(0 < value < math.inf for value in (*plain.values, *ours.values)):
         return Claim(statement, "undecided", "A run did not stay finite or did not move.", rule)
     less = ratio([p / o for p, o in zip(plain.values, ours.values, strict=True)])
