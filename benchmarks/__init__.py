@@ -1,0 +1,1 @@
+"""Benchmarks of the layers against torch: ``python -m benchmarks`` (``make bench``)."""

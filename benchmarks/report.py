@@ -1,0 +1,58 @@
+"""What the terminal shows: a line a row, and the summary at the end."""
+
+import math
+from collections.abc import Iterator
+
+from benchmarks.results import Results
+from benchmarks.rows import Row, milliseconds, ratio, sides
+from benchmarks.summary import summarise
+
+__all__ = ["row_line", "summary_lines"]
+
+
+def row_line(part: str, row: Row) -> str:
+    """Speed-ups of one row, its raw time and what was dropped."""
+    start = f"{part:9}{row['key']:44}"
+    if row["status"] != "ok":
+        return f"{start} {row['status'].upper()}: {_last_line(row['reason'])}"
+    peers = [side for side in sides(row) if side not in ("ours", "copy", "clone")]
+    speeds = "  ".join(f"{peer} {ratio(row, peer, 'ours').median:.2f}x" for peer in peers)
+    noisy = "  NOISY" if row["noisy"] else ""
+    rounds = f"kept {row['kept']}, dropped {row['dropped']}"
+    return f"{start} ours {milliseconds(row, 'ours').median:.4g} ms  {speeds}  {rounds}{noisy}"
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no reason given"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def summary_lines(results: Results) -> Iterator[str]:
+    """The headline of the operator rows."""
+    if not results.rows.get("ops"):
+        return
+    found = summarise(results.rows["ops"])
+    yield ""
+    yield (
+        f"forward + backward, geometric mean: {_number(found.over_eager)}x eager, "
+        f"{_number(found.over_eager_inplace)}x eager in place, "
+        f"{_number(found.over_compile)}x torch.compile"
+    )
+    yield (
+        f"rows: {found.rows}; wrong {len(found.wrong)}, failed {len(found.failed)}; slower than "
+        f"eager {len(found.slower_than_eager)}, than eager in place "
+        f"{len(found.slower_than_eager_inplace)}, than torch.compile "
+        f"{len(found.slower_than_compile)}"
+    )
+    yield (
+        f"beyond 32 MiB: forward {_number(found.forward_copies_beyond_cache)} copies, "
+        f"backward {_number(found.backward_copies_beyond_cache)} copies"
+    )
+    yield (
+        f"rounds dropped because others used the machine: {found.dropped} of {found.rounds}; "
+        f"rows without enough calm rounds: {len(found.noisy)}"
+    )
