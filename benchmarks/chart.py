@@ -15,11 +15,11 @@ _LAYOUTS = {"contiguous": "", "channels_last": " NHWC"}
 _COLOURS = {"plain": "#4c78a8", "relu": "#f58518", "residual+relu": "#54a24b"}
 
 
-def chart(rows: list[Row]) -> alt.LayerChart | alt.FacetChart:
+def chart(rows: list[Row]) -> alt.FacetChart:
     """A dot a row with its quartiles; left of the line we are slower."""
     points = [_point(row, peer) for row in measured(rows) for peer in _PEERS if peer in sides(row)]
     order = list(dict.fromkeys(point["row"] for point in points))
-    base = alt.Chart(alt.Data(values=points)).encode(
+    base = alt.Chart().encode(
         y=alt.Y("row:N", sort=order, title=None, axis=alt.Axis(labelLimit=220)),
         yOffset=alt.YOffset("form:N", sort=list(_COLOURS)),
         color=alt.Color(
@@ -29,15 +29,19 @@ def chart(rows: list[Row]) -> alt.LayerChart | alt.FacetChart:
             legend=alt.Legend(orient="top"),
         ),
     )
-    x = alt.Scale(type="log")
+    x = alt.Scale(type="log", nice=False, padding=12)
+    ticks = alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
     title = "times faster, forward + backward (log scale)"
-    dots = base.mark_circle(size=45, opacity=1).encode(x=alt.X("speed:Q", scale=x, title=title))
+    dots = base.mark_circle(size=45, opacity=1).encode(
+        x=alt.X("speed:Q", scale=x, title=title, axis=ticks)
+    )
     bars = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("q1:Q", scale=x), x2="q3:Q")
-    even = alt.Chart(alt.Data(values=points)).mark_rule(strokeDash=[4, 3], color="#444")
+    even = alt.Chart().mark_rule(strokeDash=[4, 3], color="#444")
     return (
         alt.layer(even.encode(x=alt.datum(1)), bars, dots)
         .properties(width=330, height=alt.Step(9))
         .facet(
+            data=alt.Data(values=points),
             column=alt.Column("peer:N", sort=list(_PEERS.values()), title=None),
             row=alt.Row("dtype:N", sort=["float32", "bfloat16"], title=None),
         )

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import batchnorm
-from benchmarks.check import compare
 from benchmarks.context import Context
 from benchmarks.footprint import peak_growth
 from benchmarks.models import NETS, NORMS, build
@@ -22,7 +21,7 @@ __all__ = ["NAME", "rows"]
 NAME = "nets"
 LAYOUTS = ("contiguous", "channels_last")
 PAGES = ("default", "keep_pages")
-_PLAN = Plan(rounds=7, least=4, max_rounds=14, seconds=14.0, warm_up=1)
+_PLAN = Plan(rounds=7, least=4, max_rounds=14, seconds=9.0, warm_up=1)
 _QUICK = Plan(rounds=3, least=2, max_rounds=4, seconds=4.0, warm_up=1)
 
 
@@ -51,7 +50,7 @@ def _row(key: str, task: Row, context: Context) -> Row:
     if row["status"] != "ok":
         return row
     row["peak_mib"] = {}
-    for norm in NORMS:
+    for norm in ("eager", "ours"):
         context.tick()
         found = run_worker("benchmarks.nets", {**task, "measure": "memory", "norm": norm})
         row["peak_mib"][norm] = found["peak_mib"]
@@ -124,7 +123,7 @@ def check_wiring(net: str, batch: int = 4, size: int = 64) -> tuple[dict[str, ob
     wide = {
         norm: _gradients(model.double(), images.double(), labels) for norm, model in nets.items()
     }
-    double = max(compare(wide["ours"], wide["eager"]).values())
+    double = _distance(wide["ours"], wide["eager"])
     single = {norm: _distance(found, wide["eager"]) for norm, found in narrow.items()}
     errors = {"float64": double, "float32": single}
     allowed = math.sqrt(torch.finfo(torch.float64).eps)
@@ -143,7 +142,11 @@ def _gradients(net: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tens
 
 
 def _distance(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    """Relative distance of two gradients taken as one long vector."""
+    """Relative distance of two gradients taken as one long vector.
+
+    Not parameter by parameter: the bias of a batch norm that goes straight into a 1x1 convolution
+    and another batch norm has no gradient at all, and what is computed for it is rounding.
+    """
     away = sum((found[name].double() - right).square().sum() for name, right in expected.items())
     size = sum(right.square().sum() for right in expected.values())
     return float((away / size).sqrt())

@@ -18,7 +18,7 @@ def row_line(part: str, row: Row) -> str:
     peers = [side for side in sides(row) if side not in ("ours", "copy", "clone")]
     speeds = "  ".join(f"{peer} {ratio(row, peer, 'ours').median:.2f}x" for peer in peers)
     noisy = "  NOISY" if row["noisy"] else ""
-    rounds = f"kept {row['kept']}, dropped {row['dropped']}"
+    rounds = f"calm rounds {row['calm']} of {row['rounds']}"
     return f"{start} ours {milliseconds(row, 'ours').median:.4g} ms  {speeds}  {rounds}{noisy}"
 
 
@@ -53,6 +53,6 @@ def summary_lines(results: Results) -> Iterator[str]:
         f"backward {_number(found.backward_copies_beyond_cache)} copies"
     )
     yield (
-        f"rounds dropped because others used the machine: {found.dropped} of {found.rounds}; "
+        f"rounds in which others used the machine: {found.stalled} of {found.rounds}; "
         f"rows without enough calm rounds: {len(found.noisy)}"
     )

@@ -35,7 +35,7 @@ class Plan:
     rounds: int = 21
     least: int = 5
     max_rounds: int = 63
-    seconds: float = 6.0
+    seconds: float = 4.0
     block_seconds: float = 0.004
     max_calls: int = 2000
     warm_up: int = 2
@@ -71,10 +71,11 @@ class Round:
 
 @dataclass
 class Timing:
-    """The rounds that count, and how many did not."""
+    """The rounds that count; of how many, how many of these were calm; whether too few were."""
 
     rounds: list[Round]
-    dropped: int
+    total: int
+    calm: int
     noisy: bool
     calls: dict[str, int] = field(default_factory=dict)
 
@@ -103,8 +104,8 @@ def measure(
     with _no_garbage_collection():
         calls = {side.name: _calibrate(side, plan, clock) for side in sides}
         rounds = _run_rounds(sides, plan, calls, clock, pressure, after_round)
-    kept, dropped, noisy = _select(rounds, plan)
-    return Timing(kept, dropped, noisy, calls)
+    kept, calm, noisy = _select(rounds, plan)
+    return Timing(kept, len(rounds), calm, noisy, calls)
 
 
 def _run_rounds(sides, plan, calls, clock, pressure, after_round) -> list[Round]:
@@ -168,9 +169,9 @@ def _select(rounds: list[Round], plan: Plan) -> tuple[list[Round], int, bool]:
     """The calm rounds; on a machine too busy for ``least`` of them, the calmest, marked noisy."""
     calm = [one for one in rounds if _is_calm(one, plan)]
     if len(calm) >= min(plan.least, len(rounds)):
-        return calm, len(rounds) - len(calm), False
+        return calm, len(calm), False
     calmest = sorted(rounds, key=lambda one: one.stalled or 0.0)[: plan.least]
-    return calmest, len(rounds) - len(calmest), True
+    return calmest, len(calm), True
 
 
 @contextmanager

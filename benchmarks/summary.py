@@ -34,7 +34,7 @@ class Summary:
     slower_than_compile: list[str]
     forward_copies_beyond_cache: float
     backward_copies_beyond_cache: float
-    dropped: int
+    stalled: int
     rounds: int
     noisy: list[str]
 
@@ -77,7 +77,7 @@ def summarise(rows: list[Row]) -> Summary:
         slower_than_compile=[row["key"] for row in with_compile if speed_up(row, "compile") < 1],
         forward_copies_beyond_cache=geometric_mean(copies(row, "forward") for row in large),
         backward_copies_beyond_cache=geometric_mean(copies(row, "backward") for row in large),
-        dropped=sum(row["dropped"] for row in good),
-        rounds=sum(row["dropped"] + row["kept"] for row in good),
+        stalled=sum(row["rounds"] - row["calm"] for row in good),
+        rounds=sum(row["rounds"] for row in good),
         noisy=[row["key"] for row in good if row["noisy"]],
     )

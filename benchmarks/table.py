@@ -48,4 +48,4 @@ def replace_between(text: str, name: str, content: str) -> str:
         return text
     before, rest = text.split(start, 1)
     after = rest.split(end, 1)[1]
-    return f"{before}{start}\n{content.strip()}\n{end}{after}"
+    return f"{before}{start}\n\n{content.strip()}\n\n{end}{after}"

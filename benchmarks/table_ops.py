@@ -7,6 +7,11 @@ from benchmarks.words import markdown, milliseconds_text, speed, spread
 
 __all__ = ["losing_table", "ops_table", "summary_table"]
 
+_PICTURE = (
+    "![Speed-up of every row over eager torch and torch.compile, "
+    "on a logarithmic scale with a line at one](images/benchmarks.svg)"
+)
+
 
 def summary_table(results: Results) -> str:
     if "ops" not in results.rows:
@@ -25,10 +30,11 @@ def summary_table(results: Results) -> str:
         ("… than torch.compile", str(len(found.slower_than_compile))),
         (f"Forward {beyond}", copies_text(found.forward_copies_beyond_cache)),
         (f"Backward {beyond}", copies_text(found.backward_copies_beyond_cache)),
-        ("Rounds dropped because others used the machine", f"{found.dropped} of {found.rounds}"),
+        ("Rounds in which others used the machine", f"{found.stalled} of {found.rounds}"),
         ("Rows without enough calm rounds (marked ~)", str(len(found.noisy))),
     ]  # fmt: skip
-    return f"{header_line(results, 'ops')}\n\n{markdown(('Forward + backward', ''), lines)}"
+    table = markdown(("Forward + backward", ""), lines)
+    return f"{header_line(results, 'ops')}\n\n{table}\n\n{_PICTURE}"
 
 
 def losing_table(results: Results) -> str:
@@ -59,7 +65,7 @@ def ops_table(results: Results) -> str:
         return MISSING
     head = (
         "Row", "ours ms", "over eager (quartiles)", "forward", "backward", "in place",
-        "over compile", "forward copies", "backward copies", "dropped",
+        "over compile", "forward copies", "backward copies", "calm rounds",
     )  # fmt: skip
     return markdown(head, [_ops_line(row) for row in results.rows["ops"]])
 
@@ -77,5 +83,5 @@ def _ops_line(row: Row) -> tuple[str, ...]:
         over(row, "compile"),
         copies_text(copies(row, "forward")),
         copies_text(copies(row, "backward")),
-        f"{row['dropped']} of {row['dropped'] + row['kept']}",
+        f"{row['calm']} of {row['rounds']}",
     )

@@ -39,7 +39,8 @@ def ops_row(shape=(8, 16, 4, 4), *, eager=4.0, compiled=3.0, form="plain", mib=1
         "form": form,
         "mib": mib,
         "kept": rounds,
-        "dropped": 1,
+        "calm": rounds,
+        "rounds": rounds + 1,
         "noisy": False,
         "ms": ms,
     }
