@@ -12,6 +12,11 @@ FORMS = ("plain", "act", "residual", "residual_act", "masked")
 LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
+#: Every dtype and form in the two layouts that have kernels; the layouts that are copied first add
+#: no kernel, so one dtype and two forms do for them.
+GRID = [(d, ly, f) for d in DTYPES for ly in LAYOUTS[:2] for f in FORMS]
+GRID += [(torch.float32, ly, f) for ly in LAYOUTS[2:] for f in ("plain", "residual_act")]
+
 
 @dataclass(frozen=True)
 class Case:

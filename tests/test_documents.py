@@ -18,7 +18,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What every docstring example may use without importing it.
-NAMES = {"torch": torch, "bn": batchnorm}
+NAMES = {"torch": torch, "bn": batchnorm, "batchnorm": batchnorm}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # `print(...)  # text`: the comment is the output.
 SHOWN = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)

@@ -5,7 +5,7 @@ import torch
 
 from tests.activations import ACTS
 from tests.calls import backward, evaluate, oracle_eval, same_layout, wants_grad_residual
-from tests.cases import DTYPES, FORMS, LAYOUTS, Case, make_case
+from tests.cases import DTYPES, GRID, Case, make_case
 from tests.peer import peer, preactivation
 from tests.tolerance import assert_within, floors, off_kinks
 
@@ -35,9 +35,7 @@ def check_eval(kernels, case: Case) -> None:
         assert_within(dr, want.grad_residual, torchs.grad_residual, floor.grad_residual, "dr")
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("dtype", "layout", "form"), GRID)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_eval_matches_oracle(kernels, shape, dtype, layout, form):
     # attorch's eval-mode backward reads memory it never wrote; ours runs on NaN-filled memory.

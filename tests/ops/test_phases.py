@@ -7,7 +7,7 @@ from batchnorm import reference
 from tests.activations import ACTS
 from tests.calls import Forward, backward, oracle_train, same_layout, saved, train
 from tests.calls import wants_grad_residual as wants
-from tests.cases import DTYPES, FORMS, LAYOUTS, Case, make_case
+from tests.cases import GRID, LAYOUTS, Case, make_case
 from tests.peer import peer, preactivation
 from tests.tolerance import assert_within, floors, off_kinks
 
@@ -28,9 +28,7 @@ def chain(k, case: Case) -> tuple[Forward, tuple[torch.Tensor, ...]]:
     return Forward(y, mean, var, invstd, count), (dx, dr, *sums)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("dtype", "layout", "form"), GRID)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_chain_of_phases_matches_oracle(kernels, shape, dtype, layout, form):
     case = make_case(shape, dtype, layout, form)
