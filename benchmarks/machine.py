@@ -1,5 +1,6 @@
 """What the numbers were measured on: the header of every results file."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -75,8 +76,10 @@ def _commit() -> str:
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
         return "unknown"
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *_MEASURED)
-    return f"{commit}+changes" if changed else commit
+    changed = _git("diff", "HEAD", "--", *_MEASURED)
+    if not changed:
+        return commit
+    return f"{commit}+changes.{hashlib.sha256(changed.encode()).hexdigest()[:8]}"
 
 
 def _git(*arguments: str) -> str:
