@@ -141,3 +141,13 @@ def test_inductor_trains():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), bn.BatchNorm2d(4, activation="relu"))
     both(module, [(torch.randn(6, 3, 8, 8),) for _ in range(2)], fullgraph=True)
+
+
+def test_checkpoint_inside_a_compiled_step_counts_once():
+    layer = bn.BatchNorm1d(3)
+
+    def step(x):
+        return torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False).square().sum()
+
+    torch.compile(step, backend="aot_eager")(torch.randn(8, 3, requires_grad=True)).backward()
+    assert layer.num_batches_tracked.item() == 1
