@@ -20,6 +20,7 @@ using Element = float16;
 #endif
 
 void forward(const ForwardArgs& args) {
+  if (args.shape.c == 0) return;
   if (Matrix::fits(args.shape, args.mask != nullptr))
     RowsForward<Element>(args).run();
   else
@@ -27,6 +28,7 @@ void forward(const ForwardArgs& args) {
 }
 
 void backward(const BackwardArgs& args) {
+  if (args.shape.c == 0) return;
   if (Matrix::fits(args.shape, args.mask != nullptr))
     RowsBackward<Element>(args).run();
   else
