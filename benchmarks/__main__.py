@@ -33,7 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     add("--out", type=Path, help="folder of the raw results; by default benchmarks/results, "
         "and out/bench with --quick or --filter")  # fmt: skip
-    add("--resume", action="store_true", help="keep rows that an earlier run finished")
+    add(
+        "--resume",
+        action="store_true",
+        help="keep the good rows of an earlier run; failed, wrong and noisy ones are new",
+    )
     add("--no-compile", action="store_true", help="leave torch.compile out")
     add("--render", action="store_true", help="only write tables and chart from --out")
     for part, module in PARTS.items():

@@ -5,7 +5,7 @@ from pathlib import Path
 import altair as alt
 
 from benchmarks.rows import Row, ratio, sides
-from benchmarks.summary import measured
+from benchmarks.summary import trusted
 from benchmarks.words import shape_text
 
 __all__ = ["chart", "save"]
@@ -17,7 +17,7 @@ _COLOURS = {"plain": "#4c78a8", "relu": "#f58518", "residual+relu": "#54a24b"}
 
 def chart(rows: list[Row]) -> alt.FacetChart:
     """A dot a row with its quartiles; left of the line we are slower."""
-    points = [_point(row, peer) for row in measured(rows) for peer in _PEERS if peer in sides(row)]
+    points = [_point(row, peer) for row in trusted(rows) for peer in _PEERS if peer in sides(row)]
     order = list(dict.fromkeys(point["row"] for point in points))
     base = alt.Chart().encode(
         y=alt.Y("row:N", sort=order, title=None, axis=alt.Axis(labelLimit=220)),
@@ -64,7 +64,7 @@ def _point(row: Row, peer: str) -> dict[str, object]:
 
 def save(rows: list[Row], path: Path) -> bool:
     """Write the chart; False when there is no row to draw."""
-    if not measured(rows):
+    if not trusted(rows):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     chart(rows).save(str(path))

@@ -15,6 +15,7 @@ __all__ = [
     "copies_text",
     "form_text",
     "header_line",
+    "mark",
     "mib_text",
     "over",
     "read_results",
@@ -65,8 +66,12 @@ def copies_text(value: float) -> str:
 
 def row_name(row: Row) -> str:
     layout = f" {LAYOUTS[row['layout']]}" if len(row["shape"]) > 3 else ""
-    mark = "~" if row.get("noisy") else ""
-    return f"{mark}{shape_text(row['shape'])}{layout} {row['dtype']} {form_text(row['form'])}"
+    return f"{mark(row)}{shape_text(row['shape'])}{layout} {row['dtype']} {form_text(row['form'])}"
+
+
+def mark(row: Row) -> str:
+    """A sign on rows without enough calm rounds."""
+    return "~" if row.get("noisy") else ""
 
 
 def form_text(form: str) -> str:

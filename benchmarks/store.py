@@ -17,7 +17,7 @@ def load(path: Path) -> dict[str, object] | None:
 
 
 class Store:
-    """The rows of one part. With ``resume``, comparable rows of an earlier run count as done."""
+    """The rows of one part. With ``resume``, good rows of a comparable run count as done."""
 
     def __init__(self, path: Path, header: dict[str, object], *, resume: bool = False):
         self.path = path
@@ -33,7 +33,7 @@ class Store:
         old = earlier["header"]
         self.differences = [key for key in COMPARABLE if old.get(key) != self.header.get(key)]
         if not self.differences:
-            self.rows = [row for row in earlier["rows"] if row["status"] != "failed"]
+            self.rows = [row for row in earlier["rows"] if _stays(row)]
 
     def has(self, key: str) -> bool:
         return any(row["key"] == key for row in self.rows)
@@ -52,6 +52,11 @@ class Store:
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(_compact(content))
         os.replace(temporary, self.path)
+
+
+def _stays(row: dict[str, object]) -> bool:
+    """Whether a resumed run need not measure the row again."""
+    return row["status"] == "ok" and not row["noisy"]
 
 
 def _compact(content: dict[str, object]) -> str:

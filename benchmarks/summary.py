@@ -13,6 +13,7 @@ __all__ = [
     "speed_up",
     "strongest_eager",
     "summarise",
+    "trusted",
 ]
 
 # glibc maps fresh memory for each output above this, and the last-level cache ends about here.
@@ -21,7 +22,11 @@ BEYOND_CACHE_MIB = 32
 
 @dataclass(frozen=True)
 class Summary:
-    """Of the operator rows. Means are geometric; of forward + backward if not said otherwise."""
+    """Of the operator rows. Means are geometric; of forward + backward if not said otherwise.
+
+    Rows without enough calm rounds are counted in ``noisy`` and enter nothing else: on a busy
+    machine a single row can be a thousand times off, in anybody's favour.
+    """
 
     rows: int
     wrong: list[str]
@@ -43,6 +48,11 @@ def measured(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row["status"] == "ok"]
 
 
+def trusted(rows: list[Row]) -> list[Row]:
+    """Measured, in enough calm rounds."""
+    return [row for row in measured(rows) if not row["noisy"]]
+
+
 def speed_up(row: Row, peer: str, phase: str = "total") -> float:
     """Median over the rounds of the peer's time over ours."""
     return ratio(row, peer, "ours", phase).median
@@ -60,7 +70,8 @@ def copies(row: Row, phase: str, side: str = "ours") -> float:
 
 def summarise(rows: list[Row]) -> Summary:
     """Counts and means; empty means are nan."""
-    good = measured(rows)
+    timed = measured(rows)
+    good = trusted(rows)
     large = [row for row in good if row["mib"] > BEYOND_CACHE_MIB]
     with_compile = [row for row in good if "compile" in sides(row)]
     return Summary(
@@ -77,7 +88,7 @@ def summarise(rows: list[Row]) -> Summary:
         slower_than_compile=[row["key"] for row in with_compile if speed_up(row, "compile") < 1],
         forward_copies_beyond_cache=geometric_mean(copies(row, "forward") for row in large),
         backward_copies_beyond_cache=geometric_mean(copies(row, "backward") for row in large),
-        stalled=sum(row["rounds"] - row["calm"] for row in good),
-        rounds=sum(row["rounds"] for row in good),
-        noisy=[row["key"] for row in good if row["noisy"]],
+        stalled=sum(row["rounds"] - row["calm"] for row in timed),
+        rounds=sum(row["rounds"] for row in timed),
+        noisy=[row["key"] for row in timed if row["noisy"]],
     )

@@ -31,7 +31,7 @@ def summary_table(results: Results) -> str:
         (f"Forward {beyond}", copies_text(found.forward_copies_beyond_cache)),
         (f"Backward {beyond}", copies_text(found.backward_copies_beyond_cache)),
         ("Rounds in which others used the machine", f"{found.stalled} of {found.rounds}"),
-        ("Rows without enough calm rounds (marked ~)", str(len(found.noisy))),
+        ("Rows without enough calm rounds (marked ~, not counted above)", str(len(found.noisy))),
     ]  # fmt: skip
     table = markdown(("Forward + backward", ""), lines)
     return f"{header_line(results, 'ops')}\n\n{table}\n\n{_PICTURE}"

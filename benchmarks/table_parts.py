@@ -7,6 +7,7 @@ from benchmarks.results import (
     copies_text,
     form_text,
     header_line,
+    mark,
     mib_text,
 )
 from benchmarks.rows import Row, milliseconds, ratio, sides
@@ -28,7 +29,7 @@ def overhead_table(results: Results) -> str:
     modes = {"no_grad": "training, no_grad", "eval": "inference", "train": "forward + backward"}
     body = [
         (
-            f"{form_text(row['form'])}, {modes[row['mode']]}",
+            f"{mark(row)}{form_text(row['form'])}, {modes[row['mode']]}",
             *(f"{milliseconds(row, side).median * 1e3:.1f}" for side in ("ours", "eager")),
             spread(ratio(row, "eager", "ours")),
         )
@@ -52,7 +53,7 @@ def nets_table(results: Results) -> str:
 def _nets_line(row: Row) -> tuple[str, ...]:
     names = ("eager", "ours", "none")
     return (
-        f"{row['net']} {LAYOUTS[row['layout']]}",
+        f"{mark(row)}{row['net']} {LAYOUTS[row['layout']]}",
         _PAGES[row["pages"]],
         *(milliseconds_text(milliseconds(row, name).median) for name in names),
         spread(ratio(row, "eager", "ours")),
@@ -84,7 +85,7 @@ def memory_table(results: Results) -> str:
 
 def _memory_line(row: Row, side: str) -> tuple[str, ...]:
     return (
-        f"{LAYOUTS[row['layout']]} {form_text(row['form'])}, {side.replace('_', ' ')}",
+        f"{mark(row)}{LAYOUTS[row['layout']]} {form_text(row['form'])}, {side.replace('_', ' ')}",
         _PAGES[row["pages"]],
         milliseconds_text(milliseconds(row, side, "forward").median),
         milliseconds_text(milliseconds(row, side, "backward").median),

@@ -2,19 +2,21 @@
 
 from benchmarks.results import MISSING, Results, header_line, over, row_name
 from benchmarks.rows import Row, sides
-from benchmarks.summary import measured, speed_up, summarise
+from benchmarks.summary import speed_up, summarise, trusted
 from benchmarks.words import geometric_mean, markdown, speed
 
 __all__ = ["readme_table"]
+
+_UNTRUSTED = "The machine was too busy for a row to be trusted: `make bench BENCH_ARGS=--resume`."
 
 
 def readme_table(results: Results) -> str:
     """Means, also by layout and dtype, the worst row, the small call and the nets."""
     if "ops" not in results.rows:
         return MISSING
-    rows = measured(results.rows["ops"])
+    rows = trusted(results.rows["ops"])
     if not rows:
-        return MISSING
+        return _UNTRUSTED
     found = summarise(results.rows["ops"])
     body = [
         (f"geometric mean of {len(rows)} rows", speed(found.over_eager), speed(found.over_compile)),
@@ -30,14 +32,14 @@ def readme_table(results: Results) -> str:
         f"than torch.compile: {len(found.slower_than_compile)}."
     )
     if found.noisy:
-        losses += f" {len(found.noisy)} rows had too few calm rounds to be trusted."
+        losses += f" {len(found.noisy)} rows had too few calm rounds and do not count."
     return f"{markdown(head, body)}\n\n{losses} {header_line(results, 'ops')}"
 
 
 def _small_call(results: Results) -> list[tuple[str, str, str]]:
     return [
         ("tiny (8, 16, 4, 4) relu, 1 thread", speed(speed_up(row, "eager")), "–")
-        for row in measured(results.rows.get("overhead", []))
+        for row in trusted(results.rows.get("overhead", []))
         if (row["form"], row["mode"]) == ("relu", "train")
     ]
 
@@ -45,7 +47,7 @@ def _small_call(results: Results) -> list[tuple[str, str, str]]:
 def _whole_nets(results: Results) -> list[tuple[str, str, str]]:
     return [
         (f"whole {row['net']} step, NHWC", speed(speed_up(row, "eager")), "–")
-        for row in measured(results.rows.get("nets", []))
+        for row in trusted(results.rows.get("nets", []))
         if (row["layout"], row["pages"]) == ("channels_last", "default")
     ]
 

@@ -35,13 +35,15 @@ def test_finished_part_is_complete_and_read_back(path):
     assert found.complete == {"ops": True}
 
 
-def test_resume_keeps_finished_rows_but_not_failed_ones(path):
+def test_resume_keeps_good_rows_but_not_failed_wrong_or_noisy_ones(path):
     store = Store(path, HEADER)
     store.add(ops_row((1, 2)))
     store.add(ops_row((3, 4), status="failed", reason="no"))
+    store.add(ops_row((5, 6), status="wrong", reason="no"))
+    store.add(ops_row((7, 8), noisy=True))
     again = Store(path, {**HEADER, "date": "later"}, resume=True)
     assert again.has(ops_row((1, 2))["key"])
-    assert not again.has(ops_row((3, 4))["key"])
+    assert not any(again.has(ops_row(shape)["key"]) for shape in ((3, 4), (5, 6), (7, 8)))
 
 
 @pytest.mark.parametrize(("name", "value"), [("commit", "def"), ("threads", 1), ("cpu", "other")])

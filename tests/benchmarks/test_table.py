@@ -44,7 +44,8 @@ def test_summary_means_and_counts():
         [
             ops_row(eager=4.0, compiled=0.5),
             ops_row(eager=1.0, form="relu"),
-            ops_row(eager=0.5, mib=40.0, noisy=True),
+            ops_row(eager=0.5, mib=40.0),
+            ops_row(eager=900.0, mib=40.0, noisy=True),
             ops_row(status="wrong", reason="output: error 1"),
             ops_row(status="failed", reason="ValueError: no"),
         ]
@@ -54,7 +55,7 @@ def test_summary_means_and_counts():
     assert (len(found.slower_than_eager), len(found.slower_than_eager_inplace)) == (1, 2)
     assert (len(found.slower_than_compile), len(found.wrong), len(found.failed)) == (1, 1, 1)
     assert found.forward_copies_beyond_cache == pytest.approx(2)
-    assert (found.stalled, found.rounds, len(found.noisy)) == (3, 12, 1)
+    assert (found.stalled, found.rounds, len(found.noisy)) == (4, 16, 1)
 
 
 def test_copies_compare_a_phase_with_the_whole_copy():
@@ -101,11 +102,13 @@ def test_incomplete_run_says_so():
     assert "Not complete" not in summary_table(results(ops_row()))
 
 
-def test_readme_shows_the_mean_the_worst_row_and_untrusted_rows():
-    text = readme_table(results(ops_row(), ops_row((3, 4), eager=0.8, noisy=True)))
+def test_readme_shows_the_mean_and_the_worst_of_the_trusted_rows():
+    rows = [ops_row(), ops_row((3, 4), eager=0.8), ops_row((5, 6), eager=0.1, noisy=True)]
+    text = readme_table(results(*rows))
     assert "geometric mean of 2 rows | 1.79×" in text
-    assert "worst row: ~(3, 4) float32 plain | **0.80×**" in text
+    assert "worst row: (3, 4) float32 plain | **0.80×**" in text
     assert "1 rows had too few calm rounds" in text
+    assert "too busy" in readme_table(results(rows[2]))
 
 
 def test_nothing_measured_is_said_and_not_a_crash():
@@ -120,6 +123,19 @@ def test_overhead_is_in_microseconds():
     row = ops_row(mode="train", form="relu")
     text = overhead_table(results(row, part="overhead"))
     assert "| relu, forward + backward | 2000.0 | 8000.0 | 4.00× (4.00–4.00) |" in text
+
+
+def test_rows_without_enough_calm_rounds_are_marked_in_every_table():
+    row = ops_row(mode="train", net="resnet18", pages="default", noisy=True)
+    row["ms"] |= {"none": row["ms"]["ours"], "clone": {"total": [1.0] * 3}}
+    row["faults"] = row["peak_mib"] = {"ours": 1, "eager": 1}
+    for make, part in (
+        (ops_table, "ops"),
+        (overhead_table, "overhead"),
+        (nets_table, "nets"),
+        (memory_table, "memory"),
+    ):
+        assert "| ~" in make(results(row, part=part))
 
 
 def test_nets_say_what_share_of_batch_norm_is_gone():
