@@ -246,13 +246,9 @@ BN_INLINE IntVec<A> first_lanes(int64_t n) {
 // All-ones where mask[i] is set.
 template <class A, bool kPartial>
 BN_INLINE IntVec<A> mask_lanes(const uint8_t* mask, int64_t n) {
-  typedef uint8_t Bytes __attribute__((vector_size(kLanes<A>)));
-  Bytes bytes = {};
-  if constexpr (kPartial)
-    for (int i = 0; i < kLanes<A>; ++i) bytes[i] = i < n ? mask[i] : 0;
-  else
-    __builtin_memcpy(&bytes, mask, sizeof bytes);
-  return __builtin_convertvector(bytes, IntVec<A>) != 0;
+  IntVec<A> lanes = {};
+  for (int i = 0; i < kLanes<A>; ++i) lanes[i] = (!kPartial || i < n) && mask[i] ? -1 : 0;
+  return lanes;
 }
 
 // totals[i] += v[i], in double.
