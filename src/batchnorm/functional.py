@@ -11,6 +11,7 @@ from . import reference
 from ._errors import ShapeError, explain
 from ._types import Activation, ActivationName, BatchStats
 from .ops import (
+    Lane,
     broadcast_mask,
     check_inplace,
     check_input,
@@ -18,9 +19,9 @@ from .ops import (
     check_per_channel,
     check_residual,
     check_slope,
+    choose_lane,
     normalise_by,
     normalise_by_batch,
-    only_plain_torch,
     wants_grad,
 )
 
@@ -95,19 +96,20 @@ def batch_norm(
     if stats is not None:
         check_per_channel(who, "stats.mean", stats.mean, input)
         check_per_channel(who, "stats.var", stats.var, input)
-    if inplace and not torch.compiler.is_compiling() and not only_plain_torch(input):
+    lane = choose_lane(input)
+    if inplace and lane is Lane.EAGER:
         needs_grad = wants_grad(input, weight, bias, residual)
         check_inplace(who, input, weight, bias, residual, code, slope, needs_grad)
 
     args = (input, weight, bias, residual, mask, eps, int(code), slope)
     if stats is None:
-        output, mean, var, count = normalise_by_batch(*args, inplace)
+        output, (mean, var, count) = normalise_by_batch(lane, *args, inplace)
         return output, BatchStats(count, mean, var)
 
     if torch.is_grad_enabled() and (stats.mean.requires_grad or stats.var.requires_grad):
         return reference.batch_norm_eval(input, stats.mean, stats.var, *args[1:]), stats
 
-    return normalise_by(stats.mean, stats.var, *args, inplace), stats
+    return normalise_by(lane, stats.mean, stats.var, *args, inplace), stats
 
 
 def batch_norm_stats(input: Tensor, mask: Tensor | None = None) -> BatchStats:
@@ -138,10 +140,8 @@ def batch_norm_stats(input: Tensor, mask: Tensor | None = None) -> BatchStats:
         mask = broadcast_mask("batch_norm_stats", mask, input)
 
     input = input.detach()
-    plain = torch.compiler.is_exporting() or (
-        not torch.compiler.is_compiling() and only_plain_torch(input)
-    )
-    measure = reference.batch_norm_stats if plain else torch.ops.batchnorm.batch_norm_stats
+    by_operator = choose_lane(input) in (Lane.EAGER, Lane.COMPILED)
+    measure = torch.ops.batchnorm.batch_norm_stats if by_operator else reference.batch_norm_stats
     mean, var, count = measure(input, mask)
 
     return BatchStats(count, mean.detach(), var.detach())

@@ -11,6 +11,7 @@ from .._errors import ShapeError, explain
 from .._types import Activation, ActivationName
 from ..ops import (
     FLOAT_DTYPES,
+    Lane,
     broadcast_mask,
     check_channels,
     check_device,
@@ -19,10 +20,10 @@ from ..ops import (
     check_number,
     check_residual,
     check_slope,
+    choose_lane,
     commit,
     normalise_by,
     normalise_by_batch,
-    only_plain_torch,
     wants_grad,
 )
 from ._policy import OnSingle, check_on_single, refuse_single
@@ -31,6 +32,8 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
 _CODES: dict[str, int] = {activation.label: int(activation) for activation in Activation}
 _COUNTERS = ("num_batches_tracked", "num_nonfinite", "_lost_parts")
+# mean, var (biased), count
+Proposal = tuple[Tensor, Tensor, Tensor]
 _current_graph_task_id = torch._C._current_graph_task_id
 
 
@@ -88,7 +91,7 @@ class _BatchNorm(_TorchBatchNorm):
     _ranks: ClassVar[tuple[int, ...]] = ()
     # Where proposals go: dropped when _updates is False, else to the list _pending, else to memory.
     _updates: bool = True
-    _pending: list[tuple[Tensor, Tensor, Tensor]] | None = None
+    _pending: list[Proposal] | None = None
 
     def __init__(
         self,
@@ -159,25 +162,26 @@ class _BatchNorm(_TorchBatchNorm):
         anchor = weight if mean is None else mean
         if anchor is not None and anchor.device != input.device:
             check_device(type(self).__name__, "the layer", anchor, input)
+        lane = choose_lane(input)
         if residual is not None or mask is not None or self.inplace:
-            mask = self._check_extras(input, weight, bias, residual, mask)
+            mask = self._check_extras(lane, input, weight, bias, residual, mask)
 
         args = (
             *(input, weight, bias, residual, mask),
             *(self.eps, _CODES[self.activation], self.slope, self.inplace),
         )
         if not self.training and mean is not None and var is not None:
-            return normalise_by(mean, var, *args)
+            return normalise_by(lane, mean, var, *args)
 
         elements = input.numel()
-        if (elements == shape[1] != 0) or (mask is not None and _is_single(mask)):
-            return self._by_single(*args)
+        if elements == shape[1] != 0 or (mask is not None and _is_single(lane, mask)):
+            return self._by_single(lane, *args)
 
         if not self.eps > 0:
             check_number(type(self).__name__, "eps", self.eps, zero=False)
-        output, mean_of_batch, var_of_batch, count = normalise_by_batch(*args)
+        output, proposal = normalise_by_batch(lane, *args)
         if self.training and self.track_running_stats and mean is not None:
-            self._propose(mean_of_batch, var_of_batch, count, empty=elements == 0 != shape[1])
+            self._propose(lane, proposal, empty=elements == 0 != shape[1])
 
         return output
 
@@ -195,40 +199,43 @@ class _BatchNorm(_TorchBatchNorm):
         except KeyError:  # pruning and parametrizations move them
             return self.weight, self.bias, self.running_mean, self.running_var
 
-    def _by_single(self, input: Tensor, *args: Any) -> Tensor:
+    def _by_single(self, lane: Lane, input: Tensor, *args: Any) -> Tensor:
         """Follow ``on_single``; nothing is committed."""
         mean, var = self.running_mean, self.running_var
         if self.on_single == "skip":
-            return normalise_by_batch(input, *args)[0]
+            return normalise_by_batch(lane, input, *args)[0]
         if self.on_single == "running" and mean is not None and var is not None:
-            return normalise_by(mean, var, input, *args)
+            return normalise_by(lane, mean, var, input, *args)
 
         who = type(self).__name__
         return refuse_single(who, input, masked=input.numel() != self.num_features)
 
-    def _propose(self, mean: Tensor, var: Tensor, count: Tensor, empty: bool) -> None:
+    def _propose(self, lane: Lane, proposal: Proposal, empty: bool) -> None:
         """Offer a batch's statistics; most often they are committed at once."""
         if not self._updates or _is_recomputation():
             return
 
         if self._pending is not None:
-            self._pending.append((mean, var, count))
+            self._pending.append(proposal)
             return
 
-        self._commit(mean, var, count)
+        self._commit(lane, proposal)
         if empty and self.num_batches_tracked is not None:  # as torch counts it
             self.num_batches_tracked.add_(1)
 
-    def _commit(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+    def _commit(self, lane: Lane, proposal: Proposal) -> None:
         tensors: Any = self._buffers
-        tracked, lost = tensors["num_batches_tracked"], tensors["num_nonfinite"]
+        tracked, lost, parts = (
+            tensors["num_batches_tracked"],
+            tensors["num_nonfinite"],
+            tensors["_lost_parts"],
+        )
         if tracked is None:
-            tracked = count.new_zeros(())
-        parts = tensors["_lost_parts"]
+            tracked = torch.zeros_like(proposal[2])
         missed = lost if parts is None else lost - parts
 
         buffers = (tensors["running_mean"], tensors["running_var"], tracked, missed)
-        commit(buffers, (mean, var, count), self.momentum)
+        commit(lane, buffers, proposal, self.momentum)
         if parts is not None:
             lost.copy_(missed + parts)
 
@@ -254,6 +261,7 @@ class _BatchNorm(_TorchBatchNorm):
 
     def _check_extras(
         self,
+        lane: Lane,
         input: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
@@ -264,7 +272,7 @@ class _BatchNorm(_TorchBatchNorm):
         who = type(self).__name__
         if residual is not None:
             check_residual(who, residual, input)
-        if self.inplace and not torch.compiler.is_compiling() and not only_plain_torch(input):
+        if self.inplace and lane is Lane.EAGER:
             needs_grad = wants_grad(input, weight, bias, residual)
             code = _CODES[self.activation]
             check_inplace(who, input, weight, bias, residual, code, self.slope, needs_grad)
@@ -337,17 +345,17 @@ def _restored_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     return torch.int64 if name in _COUNTERS else dtype
 
 
-def _is_single(mask: Tensor) -> bool:
-    """Whether one position is real; not asked where a value cannot be read."""
-    if torch.compiler.is_compiling() or only_plain_torch(mask):
-        return False
-
-    return int(mask.sum()) == 1
-
-
 def _is_recomputation() -> bool:
-    """Whether a backward is running: then activation checkpointing repeats a forward."""
+    """Whether a backward is running: then activation checkpointing repeats a forward.
+
+    A compiled forward cannot ask; there ``batch_norm_commit_`` itself does, when it runs.
+    """
     return not torch.compiler.is_compiling() and _current_graph_task_id() != -1
+
+
+def _is_single(lane: Lane, mask: Tensor) -> bool:
+    """Whether one position is real; not asked where a value cannot be read."""
+    return lane is Lane.EAGER and int(mask.sum()) == 1
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):

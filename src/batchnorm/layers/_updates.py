@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .._errors import explain
 from .._types import BatchStats
+from ..ops import choose_lane
 from ._batchnorm import _BatchNorm
 
 __all__ = ["accumulate", "set_updates", "skip_updates"]
@@ -86,11 +87,9 @@ def _finish(layer: _BatchNorm, proposals: list[BatchStats]) -> None:
     if layer.num_nonfinite is not None and parts.any():
         layer.num_nonfinite += parts
         layer._lost_parts = parts if layer._lost_parts is None else layer._lost_parts + parts
-    layer._commit(
-        torch.where(all_lost, torch.nan, merged.mean),
-        merged.var,
-        torch.where(all_lost, 1, merged.count),
-    )
+    mean = torch.where(all_lost, torch.nan, merged.mean)
+    count = torch.where(all_lost, 1, merged.count)
+    layer._commit(choose_lane(mean), (mean, merged.var, count))
 
 
 @contextmanager

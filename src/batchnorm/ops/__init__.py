@@ -14,9 +14,10 @@ from ._checks import check_residual as check_residual
 from ._checks import check_slope as check_slope
 from ._commit import commit as commit
 from ._inplace import check_inplace as check_inplace
-from ._lanes import normalise_by as normalise_by
-from ._lanes import normalise_by_batch as normalise_by_batch
-from ._lanes import only_plain_torch as only_plain_torch
+from ._lanes import Lane as Lane
+from ._lanes import choose_lane as choose_lane
 from ._lanes import wants_grad as wants_grad
 from ._library import NATIVE as NATIVE
 from ._library import NativeLibrary as NativeLibrary
+from ._normalise import normalise_by as normalise_by
+from ._normalise import normalise_by_batch as normalise_by_batch

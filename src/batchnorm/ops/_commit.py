@@ -9,25 +9,26 @@ from torch.autograd import forward_ad
 
 from .. import reference
 from .._errors import explain
-from ._lanes import only_plain_torch
+from ._lanes import Lane
 from ._schemas import NAMESPACE
 
 __all__ = ["commit"]
 
 _commit_ = getattr(torch.ops, NAMESPACE).batch_norm_commit_.default
-_BelowAutograd = torch._C._AutoDispatchBelowAutograd
 _increment_version = torch._C._increment_version
 _functorch = torch._C._functorch
+_EAGER = Lane.EAGER
 
 # running_mean, running_var, num_batches_tracked, num_nonfinite; mean, var, count
 Buffers = tuple[Tensor, Tensor, Tensor, Tensor]
 Proposal = tuple[Tensor, Tensor, Tensor]
 
 
-def commit(buffers: Buffers, proposal: Proposal, momentum: float | None) -> None:
+def commit(lane: Lane, buffers: Buffers, proposal: Proposal, momentum: float | None) -> None:
     """Write a batch's statistics into the buffers.
 
     Args:
+        lane: the way of the call that made the proposal.
         buffers: ``running_mean``, ``running_var``, ``num_batches_tracked``, ``num_nonfinite``.
         proposal: ``mean``, ``var`` (biased) and ``count`` of the batch.
         momentum: torch's weight of the new; None: the average of all batches.
@@ -36,17 +37,15 @@ def commit(buffers: Buffers, proposal: Proposal, momentum: float | None) -> None
     if mean.dtype != (dtype := buffers[0].dtype):
         proposal = mean.to(dtype), var.to(dtype), count
 
-    if torch.compiler.is_compiling():
-        if torch.compiler.is_exporting():
-            _commit_by_plain_torch(buffers, proposal, momentum)
-        else:
-            _commit_(*buffers, *proposal, momentum)
-    elif only_plain_torch(mean):
-        _commit_under_transform(buffers, proposal, momentum)
-    else:
-        with _BelowAutograd():
-            _commit_(*buffers, *proposal, momentum)
+    if lane is _EAGER:
+        _commit_(*buffers, *proposal, momentum)
         _increment_version(buffers)
+    elif lane is Lane.COMPILED:
+        _commit_(*buffers, *proposal, momentum)
+    elif lane is Lane.EXPORTED:
+        _commit_by_plain_torch(buffers, proposal, momentum)
+    else:
+        _commit_under_transform(buffers, proposal, momentum)
 
 
 def _commit_by_plain_torch(buffers: Buffers, proposal: Proposal, momentum: float | None) -> None:

@@ -6,6 +6,7 @@ Registered under CompositeExplicitAutograd, so a kernel for a device takes prece
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import reference
@@ -105,6 +106,10 @@ def batch_norm_commit_(
     num_nonfinite: Tensor,
     *args: Any,
 ) -> None:
+    # In a backward this is a compiled forward, repeated by activation checkpointing.
+    if torch._C._current_graph_task_id() != -1:
+        return
+
     buffers = (running_mean, running_var, num_batches_tracked, num_nonfinite)
     for buffer, value in zip(buffers, reference.batch_norm_commit(*buffers, *args), strict=True):
         buffer.copy_(value)

@@ -8,7 +8,7 @@ from torch.autograd import Function
 
 from .._errors import explain
 from .._types import Activation
-from ._gradients import Form, gradients
+from ._gradients import gradients
 from ._saving import saved_in_eval, saved_in_train
 from ._schemas import NAMESPACE
 
@@ -23,11 +23,16 @@ _BelowAutograd = torch._C._AutoDispatchBelowAutograd
 
 
 class Train(Function):
-    """``batch_norm_train``."""
+    """``batch_norm_train``.
+
+    The statistics leave through a list: as results they would need a mark that they have no
+    gradient, and a gradient each in the backward.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
+        statistics: list[Tensor],
         input: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
@@ -36,27 +41,29 @@ class Train(Function):
         eps: float,
         activation: int,
         slope: float,
-    ) -> tuple[Tensor, ...]:
+    ) -> Tensor:
+        output: Tensor
         with _BelowAutograd():
-            results = _train(input, weight, bias, residual, mask, eps, activation, slope)
-        output, mean, var, invstd, count = results
+            output, mean, var, invstd, count = _train(
+                input, weight, bias, residual, mask, eps, activation, slope
+            )
+        statistics += (mean, var, count)
 
-        kept, kept_residual, kept_output = saved_in_train(
-            input, residual, output, activation, slope
-        )
-        ctx.save_for_backward(kept, weight, bias, mean, invstd, kept_residual, kept_output, mask)
-        ctx.form = Form(True, eps, activation, slope)
-        ctx.mark_non_differentiable(mean, var, invstd, count)
-        ctx.set_materialize_grads(False)
+        kept_output = None
+        if residual is not None:
+            residual, kept_output = saved_in_train(residual, output, activation, slope)
+        ctx.save_for_backward(input, weight, bias, mean, invstd, residual, kept_output, mask)
+        ctx.form = (True, eps, activation, slope)
 
-        return output, mean, var, invstd, count
+        return output
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor | None, *_: None) -> Any:
-        needs = ctx.needs_input_grad
-        grads = gradients(grad_output, ctx.saved_tensors, ctx.form, needs[3])
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        grad_input, grad_weight, grad_bias, grad_residual = gradients(
+            grad_output, ctx.saved_tensors, ctx.form, ctx.needs_input_grad[4]
+        )
 
-        return (*grads, None, None, None, None)
+        return None, grad_input, grad_weight, grad_bias, grad_residual, None, None, None, None
 
 
 class Eval(Function):
@@ -86,7 +93,7 @@ class Eval(Function):
             input, residual, output, activation, slope, ctx.needs_input_grad[3]
         )
         ctx.save_for_backward(kept, weight, bias, mean, invstd, kept_residual, kept_output, mask)
-        ctx.form = Form(False, eps, activation, slope)
+        ctx.form = (False, eps, activation, slope)
 
         return output
 
@@ -101,7 +108,7 @@ class Eval(Function):
 class TrainInplace(Function):
     """``batch_norm_train_``: the output takes the input's place, and is all that is kept.
 
-    An input that is a view allows one result only, so the statistics leave through a list.
+    The statistics leave through a list, as in ``Train``; an input that is a view demands it.
     """
 
     @staticmethod
@@ -120,11 +127,11 @@ class TrainInplace(Function):
             mean, var, invstd, count = _train_(
                 input, weight, bias, None, mask, eps, activation, slope
             )
-        statistics += [mean, var, count]
+        statistics += (mean, var, count)
 
         ctx.mark_dirty(input)
         ctx.save_for_backward(input, weight, bias, invstd, mask)
-        ctx.form = Form(True, eps, activation, slope)
+        ctx.form = (True, eps, activation, slope)
 
         return input
 
@@ -155,7 +162,7 @@ class EvalInplace(Function):
 
         ctx.mark_dirty(input)
         ctx.save_for_backward(input, weight, bias, invstd, mask)
-        ctx.form = Form(False, eps, activation, slope)
+        ctx.form = (False, eps, activation, slope)
 
         return input
 
@@ -185,23 +192,28 @@ def _inplace_gradients(
         )
 
     output, weight, bias, invstd, mask = ctx.saved_tensors
-    form = ctx.form
+    _, _, activation, slope = ctx.form
     scale = torch.ones_like(invstd) if weight is None else weight.to(invstd.dtype)
     shift = torch.zeros_like(invstd) if bias is None else bias.to(invstd.dtype)
     pre = output
-    if form.activation == Activation.LEAKY_RELU:
-        pre = torch.nn.functional.leaky_relu(output, 1 / form.slope)
+    if activation == Activation.LEAKY_RELU:
+        pre = torch.nn.functional.leaky_relu(output, 1 / slope)
     saved = (pre, scale * scale * invstd, shift, shift, scale.reciprocal(), None, output, mask)
-    grad_input, grad_weight, grad_bias, _ = gradients(grad_output, saved, form, False)
+    grad_input, grad_weight, grad_bias, _ = gradients(grad_output, saved, ctx.form, False)
 
-    return grad_input, _cast(grad_weight, weight), _cast(grad_bias, bias)
+    return (
+        grad_input,
+        None if weight is None else grad_weight,
+        None if bias is None else grad_bias,
+    )
 
 
-def _cast(grad: Tensor | None, parameter: Tensor | None) -> Tensor | None:
-    return None if grad is None or parameter is None else grad.to(parameter.dtype)
+def _direct_apply(function: type[Function]) -> Any:
+    """``function.apply`` without Python's part of it, which is for ``torch.func`` alone."""
+    return super(Function, function).apply  # type: ignore[misc]
 
 
-apply_train: Any = Train.apply
-apply_train_: Any = TrainInplace.apply
-apply_eval: Any = Eval.apply
-apply_eval_: Any = EvalInplace.apply
+apply_train = _direct_apply(Train)
+apply_train_ = _direct_apply(TrainInplace)
+apply_eval = _direct_apply(Eval)
+apply_eval_ = _direct_apply(EvalInplace)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import reference
 from .._errors import explain
 from ..reference import accumulation_dtype
-from ._gradients import Form, gradients
+from ._gradients import gradients
 from ._saving import saved_in_eval, saved_in_train
 from ._schemas import LIBRARY, NAMESPACE
 
@@ -24,9 +24,9 @@ def _register(name: str, backward: Any, setup_context: Any = None) -> None:
 def _train_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     input, weight, bias, residual, mask, eps, activation, slope = inputs
     result, mean, var, invstd, count = output
-    kept, kept_residual, kept_output = saved_in_train(input, residual, result, activation, slope)
-    ctx.save_for_backward(kept, weight, bias, mean, invstd, kept_residual, kept_output, mask)
-    ctx.form = Form(True, eps, activation, slope)
+    residual, kept_output = saved_in_train(residual, result, activation, slope)
+    ctx.save_for_backward(input, weight, bias, mean, invstd, residual, kept_output, mask)
+    ctx.form = (True, eps, activation, slope)
     ctx.mark_non_differentiable(mean, var, invstd, count)
     ctx.set_materialize_grads(False)
 
@@ -46,7 +46,7 @@ def _eval_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, residual, output, activation, slope, ctx.needs_input_grad[3]
     )
     ctx.save_for_backward(kept, weight, bias, mean, invstd, kept_residual, kept_output, mask)
-    ctx.form = Form(False, eps, activation, slope)
+    ctx.form = (False, eps, activation, slope)
 
 
 def _eval_backward(ctx: Any, grad_output: Tensor | None) -> tuple[Any, ...]:
@@ -74,9 +74,9 @@ def _stats_backward(
 
 def _apply_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, mean, invstd, weight, bias, residual, mask, activation, slope = inputs
-    kept, kept_residual, kept_output = saved_in_train(input, residual, output, activation, slope)
-    ctx.save_for_backward(kept, weight, bias, mean, invstd, kept_residual, kept_output, mask)
-    ctx.form = Form(False, 0.0, activation, slope)
+    residual, kept_output = saved_in_train(residual, output, activation, slope)
+    ctx.save_for_backward(input, weight, bias, mean, invstd, residual, kept_output, mask)
+    ctx.form = (False, 0.0, activation, slope)
 
 
 def _apply_backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:

@@ -39,8 +39,6 @@ _IDENTITY, _RELU, _RELU6, _LEAKY = (
     )
 )
 
-Big = tuple[Tensor | None, Tensor | None, Tensor | None]
-
 
 def output_tells_gate(activation: int, slope: float) -> bool:
     """Whether the activation's derivative can be read off its result."""
@@ -48,15 +46,15 @@ def output_tells_gate(activation: int, slope: float) -> bool:
 
 
 def saved_in_train(
-    input: Tensor, residual: Tensor | None, output: Tensor, activation: int, slope: float
-) -> Big:
-    """Which of ``(input, residual, output)`` to keep; None for the others."""
+    residual: Tensor | None, output: Tensor, activation: int, slope: float
+) -> tuple[Tensor | None, Tensor | None]:
+    """Which of ``(residual, output)`` to keep beside the input; None for the others."""
     if residual is None or activation == _IDENTITY:
-        return input, None, None
+        return None, None
     if output_tells_gate(activation, slope):
-        return input, None, output
+        return None, output
 
-    return input, residual, None
+    return residual, None
 
 
 def saved_in_eval(
@@ -66,10 +64,10 @@ def saved_in_eval(
     activation: int,
     slope: float,
     needs_grad_weight: bool,
-) -> Big:
-    """As ``saved_in_train``, with constant statistics: only the weight's gradient needs x̂."""
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Which of ``(input, residual, output)``: only the weight's gradient and some gates need x̂."""
     if needs_grad_weight:
-        return saved_in_train(input, residual, output, activation, slope)
+        return input, *saved_in_train(residual, output, activation, slope)
     if activation == _IDENTITY:
         return None, None, None
     if output_tells_gate(activation, slope):
