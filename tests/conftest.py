@@ -46,7 +46,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["native", "fallback"])
+@pytest.fixture(params=["native", "fallback"], scope="session")
 def kernels(request: pytest.FixtureRequest) -> Kernels:
     """The operators by both implementations; without the native library that half is skipped."""
     if request.param == "native" and not has_native():
