@@ -1,5 +1,6 @@
 """Fixtures of all tests: memory that was never written is NaN, one thread, both kernels."""
 
+import contextlib
 import os
 
 import hypothesis
@@ -21,6 +22,9 @@ hypothesis.settings.register_profile(
     "ci", derandomize=True, database=None, max_examples=40, **_common
 )
 hypothesis.settings.register_profile("search", max_examples=1000, **_common)
+# torch's test tools load a profile of their own when they are imported: let them do it first.
+with contextlib.suppress(ImportError):
+    import torch.testing._internal.common_utils
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
