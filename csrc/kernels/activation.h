@@ -14,7 +14,8 @@ namespace bn::BN_ISA {
 
 // Each of these maps NaN to NaN.
 BN_INLINE Vec<float> exponential(Vec<float> x) {
-  x = x < -87.0f ? splat(-87.0f) : x;
+  const Int32Vec vanishes = x < -87.0f;  // to 0 itself: infinity times it must not be a number
+  x = vanishes ? splat(-87.0f) : x;
   x = x > 88.0f ? splat(88.0f) : x;
   const Vec<float> shifter = splat(0x1.8p23f);  // adding it rounds to the nearest integer
   Vec<float> n = (x * 1.44269504f + shifter) - shifter;
@@ -23,7 +24,7 @@ BN_INLINE Vec<float> exponential(Vec<float> x) {
   q = q * r + 0.5f;
   Vec<float> e = 1.0f + (r + r * r * q);  // 7e-8
   Int32Vec exponent = (__builtin_convertvector(n, Int32Vec) + 127) << 23;
-  return e * (Vec<float>)exponent;
+  return vanishes ? Vec<float>{} : e * (Vec<float>)exponent;
 }
 
 BN_INLINE Vec<double> exponential(Vec<double> x) {
