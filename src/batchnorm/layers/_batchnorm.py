@@ -374,3 +374,7 @@ class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     """Batch normalization of ``(N, C, D, H, W)``."""
 
     _ranks = (5,)
+
+
+for _layer in (BatchNorm1d, BatchNorm2d, BatchNorm3d):
+    _layer.__doc__ = f"{_layer.__doc__}\n\n    {_BatchNorm.__doc__}"

@@ -1,5 +1,6 @@
 """One backward for every lane: eager, compiled, and differentiable for double backward."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ _ops = getattr(torch.ops, NAMESPACE)
 _train_backward = _ops.batch_norm_train_backward.default
 _eval_backward = _ops.batch_norm_eval_backward.default
 _BelowAutograd = torch._C._AutoDispatchBelowAutograd
+_functorch_active = torch._C._are_functorch_transforms_active
 
 # input, weight, bias, mean, invstd, residual, output, mask
 Saved = tuple[Tensor | None, ...]
@@ -52,6 +54,8 @@ def gradients(
     grads: tuple[Tensor, ...]
     if torch.is_grad_enabled():
         grads = _differentiable(args, training, eps)
+    elif _functorch_active():  # many gradients at once, by vmap
+        grads = _reference_backward(training)(*args)
     else:
         with _BelowAutograd():
             grads = (_train_backward if training else _eval_backward)(*args)
@@ -65,16 +69,20 @@ def gradients(
     )
 
 
+def _reference_backward(training: bool) -> Callable[..., tuple[Tensor, ...]]:
+    if training:
+        return reference.batch_norm_train_backward
+
+    return reference.batch_norm_eval_backward
+
+
 def _differentiable(args: tuple[Any, ...], training: bool, eps: float) -> tuple[Tensor, ...]:
     """The same in differentiable operations: someone wants the gradient's gradient."""
-    if not training:
-        return reference.batch_norm_eval_backward(*args)
+    if training:
+        # The batch's statistics depend on the input; the saved ones have forgotten it.
+        grad_output, input, weight, bias, _, _, residual, output, mask, *rest = args
+        mean, var, _ = reference.batch_norm_stats(input, mask)
+        invstd = (var + eps).rsqrt()
+        args = (grad_output, input, weight, bias, mean, invstd, residual, output, mask, *rest)
 
-    # The batch's statistics depend on the input; the saved ones have forgotten it.
-    grad_output, input, weight, bias, _, _, residual, output, mask, *rest = args
-    mean, var, _ = reference.batch_norm_stats(input, mask)
-    invstd = (var + eps).rsqrt()
-
-    return reference.batch_norm_train_backward(
-        grad_output, input, weight, bias, mean, invstd, residual, output, mask, *rest
-    )
+    return _reference_backward(training)(*args)

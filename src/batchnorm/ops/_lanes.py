@@ -31,22 +31,17 @@ def choose_lane(input: Tensor) -> Lane:
     """The way of this call.
 
     Plain are those that only torch's own operators can follow: ``torch.func`` (vmap, grad, jvp),
-    forward-mode derivatives, ``torch.jit.trace``, and tensor subclasses.
+    forward-mode derivatives and tensor subclasses. ``torch.jit.trace`` is an export.
     """
     if _is_compiling():
         if torch.compiler.is_exporting():
             return Lane.EXPORTED
         return Lane.COMPILED if _transforms() == 0 else Lane.PLAIN
 
-    if (
-        _functorch_active()
-        or forward_ad._current_level >= 0
-        or _is_tracing()
-        or type(input) not in _PLAIN_TYPES
-    ):
+    if _functorch_active() or forward_ad._current_level >= 0 or type(input) not in _PLAIN_TYPES:
         return _PLAIN
 
-    return _EAGER
+    return Lane.EXPORTED if _is_tracing() else _EAGER
 
 
 def wants_grad(
