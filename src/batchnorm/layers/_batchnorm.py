@@ -1,11 +1,9 @@
 """``torch.nn.BatchNorm1d/2d/3d`` on our operators, with an activation, a residual and a mask."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
 
 from .._errors import ShapeError, explain
 from .._types import Activation, ActivationName
@@ -21,23 +19,19 @@ from ..ops import (
     check_residual,
     check_slope,
     choose_lane,
-    commit,
     normalise_by,
     normalise_by_batch,
     wants_grad,
 )
+from ._memory import _Memory
 from ._policy import OnSingle, check_on_single, refuse_single
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
 _CODES: dict[str, int] = {activation.label: int(activation) for activation in Activation}
-_COUNTERS = ("num_batches_tracked", "num_nonfinite", "_lost_parts")
-# mean, var (biased), count
-Proposal = tuple[Tensor, Tensor, Tensor]
-_current_graph_task_id = torch._C._current_graph_task_id
 
 
-class _BatchNorm(_TorchBatchNorm):
+class _BatchNorm(_Memory):
     r"""Batch normalization, with the activation, the residual and the mask fused in.
 
     .. math:: y = \mathrm{act}\Bigl(\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}\,\gamma + \beta
@@ -85,13 +79,8 @@ class _BatchNorm(_TorchBatchNorm):
     slope: float = 0.0
     on_single: OnSingle = "error"
     inplace: bool = False
-    num_nonfinite: Tensor | None
-    _lost_parts: Tensor | None
 
     _ranks: ClassVar[tuple[int, ...]] = ()
-    # Where proposals go: dropped when _updates is False, else to the list _pending, else to memory.
-    _updates: bool = True
-    _pending: list[Proposal] | None = None
 
     def __init__(
         self,
@@ -125,12 +114,7 @@ class _BatchNorm(_TorchBatchNorm):
         self.slope = slope
         self.on_single = on_single
         self.inplace = inplace
-        self.register_buffer("num_nonfinite", None, persistent=False)
-        # Micro-batches that accumulate() lost while the others of their update were committed.
-        self.register_buffer("_lost_parts", None, persistent=False)
-        if track_running_stats:
-            self.num_nonfinite = torch.zeros(num_features, dtype=torch.int64, device=device)
-            self._restore_dtypes({})
+        self._init_memory(device)
 
     def forward(
         self, input: Tensor, residual: Tensor | None = None, mask: Tensor | None = None
@@ -210,35 +194,6 @@ class _BatchNorm(_TorchBatchNorm):
         who = type(self).__name__
         return refuse_single(who, input, masked=input.numel() != self.num_features)
 
-    def _propose(self, lane: Lane, proposal: Proposal, empty: bool) -> None:
-        """Offer a batch's statistics; most often they are committed at once."""
-        if not self._updates or _is_recomputation():
-            return
-
-        if self._pending is not None:
-            self._pending.append(proposal)
-            return
-
-        self._commit(lane, proposal)
-        if empty and self.num_batches_tracked is not None:  # as torch counts it
-            self.num_batches_tracked.add_(1)
-
-    def _commit(self, lane: Lane, proposal: Proposal) -> None:
-        tensors: Any = self._buffers
-        tracked, lost, parts = (
-            tensors["num_batches_tracked"],
-            tensors["num_nonfinite"],
-            tensors["_lost_parts"],
-        )
-        if tracked is None:
-            tracked = torch.zeros_like(proposal[2])
-        missed = lost if parts is None else lost - parts
-
-        buffers = (tensors["running_mean"], tensors["running_var"], tracked, missed)
-        commit(lane, buffers, proposal, self.momentum)
-        if parts is not None:
-            lost.copy_(missed + parts)
-
     def _refuse(self, input: Tensor) -> NoReturn:
         """Say what is wrong with the input."""
         who = type(self).__name__
@@ -279,14 +234,6 @@ class _BatchNorm(_TorchBatchNorm):
 
         return None if mask is None else broadcast_mask(who, mask, input)
 
-    def reset_running_stats(self) -> None:
-        """Forget all batches."""
-        super().reset_running_stats()
-        lost = self._buffers.get("num_nonfinite")
-        if lost is not None:
-            lost.zero_()
-            self._lost_parts = None
-
     def extra_repr(self) -> str:
         """The text of torch's layer, and what differs from it."""
         parts: list[str] = [super().extra_repr()]  # type: ignore[no-untyped-call]
@@ -306,51 +253,6 @@ class _BatchNorm(_TorchBatchNorm):
             parts.append(f"num_nonfinite={int(lost.max())} in {channels} channels")
 
         return ", ".join(parts)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_BatchNorm":
-        """Move or cast; running statistics are not narrowed, counters stay integers."""
-        before = dict(self._buffers)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._restore_dtypes(before)
-
-        return self
-
-    def _restore_dtypes(self, before: dict[str, Tensor | None]) -> None:
-        """Buffers that a cast has narrowed get the values that they had before, where they are."""
-        for name, after in self._buffers.items():
-            if after is None:
-                continue
-            dtype = _restored_dtype(name, after.dtype)
-            if dtype != after.dtype:
-                exact = before.get(name)
-                source = after if exact is None or exact.is_meta else exact
-                self._buffers[name] = source.to(device=after.device, dtype=dtype)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """As torch's; other statistics have lost no batches yet."""
-        super()._load_from_state_dict(*args, **kwargs)
-        self._restore_dtypes({})
-        mean, lost = self._buffers.get("running_mean"), self._buffers.get("num_nonfinite")
-        if mean is not None and lost is not None:
-            self._buffers["num_nonfinite"] = torch.zeros_like(lost, device=mean.device)
-            self._lost_parts = None
-
-
-def _restored_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
-    """What a buffer is kept in after a cast to ``dtype``."""
-    if name in ("running_mean", "running_var"):
-        narrow = dtype.itemsize < torch.float32.itemsize
-        return torch.float32 if narrow else dtype
-
-    return torch.int64 if name in _COUNTERS else dtype
-
-
-def _is_recomputation() -> bool:
-    """Whether a backward is running: then activation checkpointing repeats a forward.
-
-    A compiled forward cannot ask; there ``batch_norm_commit_`` itself does, when it runs.
-    """
-    return not torch.compiler.is_compiling() and _current_graph_task_id() != -1
 
 
 def _is_single(lane: Lane, mask: Tensor) -> bool:
