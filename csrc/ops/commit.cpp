@@ -1,3 +1,5 @@
+#include <dlfcn.h>
+
 #include <cmath>
 
 #include "ops.h"
@@ -34,6 +36,20 @@ class Values {
   int64_t stride_;
 };
 
+// Whether a backward is running: a forward inside it is a recomputation by activation
+// checkpointing, whose batch has been counted. Layers ask before they come here, but compiled code
+// cannot. The question has no stable ABI: without this symbol of libtorch the answer is no.
+bool inside_backward() {
+  using TaskId = int (*)();
+  static const auto task_id = [] {
+    void* torch = dlopen("libtorch_cpu.so", RTLD_NOLOAD | RTLD_LAZY);
+    void* symbol =
+        torch ? dlsym(torch, "_ZN5torch8autograd25get_current_graph_task_idEv") : nullptr;
+    return reinterpret_cast<TaskId>(symbol);
+  }();
+  return task_id != nullptr && task_id() != -1;
+}
+
 int64_t* integers(const Tensor& tensor, const char* name) {
   STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Long && tensor.is_contiguous(),
                   "batch_norm_commit_: ", name, " must be contiguous int64. Got ",
@@ -47,6 +63,7 @@ void batch_norm_commit_(const Tensor& running_mean, const Tensor& running_var,
                         const Tensor& num_batches_tracked, const Tensor& num_nonfinite,
                         const Tensor& mean, const Tensor& var, const Tensor& count,
                         std::optional<double> momentum) {
+  if (inside_backward()) return;
   const int64_t channels = running_mean.numel();
   const Values old_mean(running_mean, channels, "running_mean");
   const Values old_var(running_var, channels, "running_var");
@@ -75,7 +92,7 @@ void batch_norm_commit_(const Tensor& running_mean, const Tensor& running_var,
     }
     if (n == 1) continue;
     const double unbiased = new_var.get(c) * (double(n) / double(n - 1));
-    const double m = momentum ? *momentum : 1.0 / double(*batches - nonfinite[c]);
+    const double m = momentum ? *momentum : 1.0 / std::fmax(1.0, double(*batches - nonfinite[c]));
     old_mean.set(c, (1.0 - m) * old_mean.get(c) + m * new_mean.get(c));
     old_var.set(c, (1.0 - m) * old_var.get(c) + m * unbiased);
   }

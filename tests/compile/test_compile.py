@@ -151,3 +151,15 @@ def test_checkpoint_inside_a_compiled_step_counts_once():
 
     torch.compile(step, backend="aot_eager")(torch.randn(8, 3, requires_grad=True)).backward()
     assert layer.num_batches_tracked.item() == 1
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_compiled_layer_inside_a_checkpoint_counts_once(reentrant):
+    layer = bn.BatchNorm1d(3)
+    compiled = torch.compile(layer, backend="aot_eager")
+    x = torch.randn(8, 3, requires_grad=True)
+
+    y = torch.utils.checkpoint.checkpoint(compiled, x, use_reentrant=reentrant)
+    y.square().sum().backward()
+
+    assert layer.num_batches_tracked.item() == 1
