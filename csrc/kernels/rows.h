@@ -9,6 +9,9 @@ namespace bn::BN_ISA {
 
 constexpr int64_t kSmallPlane = 100;
 constexpr int64_t kTileColumns = 64;
+// Down many narrow pieces of rows, loads and stores meet at equal page offsets: no faster than
+// reading twice in order, and unsteady.
+constexpr int64_t kMaxTileRows = 512;
 constexpr int64_t kFoldedColumns = 64;
 constexpr int64_t kMaxFoldedChannels = 128;
 
@@ -41,7 +44,9 @@ struct Matrix {
 
   // Columns per tile, a whole number of channels; 0: too many rows, use blocks of rows.
   int64_t tile(int64_t bytes_per_element, int threads) const {
-    if (folded() || rows * kTileColumns * bytes_per_element > kCacheBytes) return 0;
+    if (folded() || (group == 1 && rows > kMaxTileRows) ||
+        rows * kTileColumns * bytes_per_element > kCacheBytes)
+      return 0;
     const int64_t unit = group > 1 ? group * larger(1, kTileColumns / group) : kTileColumns;
     int64_t units = larger(1, kCacheBytes / (rows * unit * bytes_per_element + 1));
     while (units > 1 && ceil_div(cols, unit * units) < 4 * threads) units /= 2;
