@@ -90,7 +90,7 @@ BN_INLINE void apply_block(const Strip& s, const ApplyRun<T>& run, int64_t row, 
     scale[u] = load(a.scale + q + u * L);
     shift[u] = load(a.shift + q + u * L);
   }
-  for (int64_t r = row + rows - 1; r >= row; --r) {
+  for (int64_t r = row; r < row + rows; ++r) {
     const int64_t at = r * s.stride + q;
     if (s.mask && !s.mask[r]) {
       zero_row(run.y + at, smaller(rest, kVectors * L));
@@ -106,14 +106,13 @@ BN_INLINE void apply_block(const Strip& s, const ApplyRun<T>& run, int64_t row, 
   }
 }
 
-// Backwards: what was read last is still in the cache.
 template <class T, int kAct, bool kResidual>
 void apply_columns(const Strip& s, const ApplyRun<T>& run, const ColumnAffine<Acc<T>>& affine) {
   constexpr int64_t L = kLanes<Acc<T>>;
   const ApplyRun<T> r = run;
   const ColumnAffine<Acc<T>> a = affine;
-  for (int64_t end = s.rows; end > 0; end -= kApplyRows) {
-    const int64_t row = larger(0, end - kApplyRows), rows = end - row;
+  for (int64_t row = 0; row < s.rows; row += kApplyRows) {
+    const int64_t rows = smaller(kApplyRows, s.rows - row);
     int64_t q = 0;
     for (; q + 4 * L <= s.cols; q += 4 * L)
       apply_block<T, kAct, kResidual, 4, false>(s, r, row, rows, q, a);
@@ -216,7 +215,7 @@ BN_INLINE void input_grad_block(const Strip& s, const GradRun<T>& run, int64_t r
     slope[u] = load(d.slope + q + u * L);
     offset[u] = load(d.offset + q + u * L);
   }
-  for (int64_t r = row + rows - 1; r >= row; --r) {
+  for (int64_t r = row; r < row + rows; ++r) {
     const int64_t at = r * s.stride + q;
     if (s.mask && !s.mask[r]) {
       zero_row(run.dx + at, smaller(rest, kVectors * L));
@@ -242,8 +241,8 @@ void input_grad_columns(const Strip& s, const GradRun<T>& run, const ColumnAffin
   const GradRun<T> r = run;
   const ColumnAffine<Acc<T>> a = affine;
   const ColumnGradient<Acc<T>> d = gradient;
-  for (int64_t end = s.rows; end > 0; end -= kApplyRows) {
-    const int64_t row = larger(0, end - kApplyRows), rows = end - row;
+  for (int64_t row = 0; row < s.rows; row += kApplyRows) {
+    const int64_t rows = smaller(kApplyRows, s.rows - row);
     int64_t q = 0;
     for (; q + 4 * L <= s.cols; q += 4 * L)
       input_grad_block<T, kAct, kSource, 4, false>(s, r, row, rows, q, a, d);

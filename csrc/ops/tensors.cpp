@@ -7,8 +7,9 @@
 namespace bn {
 namespace {
 
-// glibc maps blocks of this size anew each time: every 4 KiB page of a fresh output would fault.
-constexpr int64_t kMappedBytes = int64_t(32) << 20;
+// glibc gives blocks of this size back to the system again and again: every 4 KiB page of a fresh
+// output may fault (from 32 MiB on it always does).
+constexpr int64_t kReturnedBytes = int64_t(4) << 20;
 constexpr uintptr_t kHugePage = uintptr_t(2) << 20;
 
 // Whether walking the dimensions in `order`, innermost last, walks memory without gaps.
@@ -57,7 +58,7 @@ Tensor empty_strided(const Tensor& like) {
 // Asks for huge pages before the first touch: 50 faults instead of 25,000 per 100 MB.
 void advise_huge_pages(const Tensor& t, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (bytes < kMappedBytes) return;
+  if (bytes < kReturnedBytes) return;
   const uintptr_t begin = reinterpret_cast<uintptr_t>(t.const_data_ptr());
   const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
   const uintptr_t last = (begin + uintptr_t(bytes)) / kHugePage * kHugePage;
