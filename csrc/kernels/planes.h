@@ -43,6 +43,34 @@ struct Grid {
   }
 };
 
+// add(row, first, size, totals) for every run of the grid, then merged(c, total, other total) for
+// every channel: partial sums of the tasks, merged in a fixed order.
+template <class A, class Add, class Merged>
+void grid_totals(const Grid& grid, const Shape& shape, const Parallel& parallel, Add add,
+                 Merged merged) {
+  const int64_t C = shape.c, tasks = grid.tasks();
+  Scratch<double> partial(larger(1, tasks * C * 2));
+  partial.zero(tasks * C * 2);
+  auto task = [&](int64_t i) {
+    grid.runs(i, [&](int64_t row, int64_t first, int64_t size) {
+      LaneTotals<A> totals = {};
+      add(row, first, size, totals);
+      double* mine = partial.get() + (i * C + row % C) * 2;
+      mine[0] += total<A>(totals[0]);
+      mine[1] += total<A>(totals[1]);
+    });
+  };
+  parallel_for(parallel, shape.n * C * shape.s, tasks, task);
+  for (int64_t c = 0; c < C; ++c) {
+    double sum = 0, other = 0;
+    for (int64_t i = 0; i < tasks; ++i) {
+      sum += partial[(i * C + c) * 2];
+      other += partial[(i * C + c) * 2 + 1];
+    }
+    merged(c, sum, other);
+  }
+}
+
 template <class T>
 struct PlanesForward {
   using A = Acc<T>;
@@ -116,27 +144,14 @@ struct PlanesForward {
   }
 
   void grid_moments(const Grid& grid, const A* shifts, Moments* result) const {
-    const int64_t C = shape.c, tasks = grid.tasks();
-    Scratch<double> partial(larger(1, tasks * C * 2));
-    partial.zero(tasks * C * 2);
-    auto task = [&](int64_t i) {
-      grid.runs(i, [&](int64_t row, int64_t first, int64_t size) {
-        const int64_t c = row % C;
-        LaneTotals<A> totals = {};
-        add(row, first, size, shifts[c], totals);
-        partial[(i * C + c) * 2] += total<A>(totals[0]);
-        partial[(i * C + c) * 2 + 1] += total<A>(totals[1]);
-      });
-    };
-    parallel_for(args.parallel, shape.n * C * shape.s, tasks, task);
-    for (int64_t c = 0; c < C; ++c) {
-      double sum = 0, squares = 0;
-      for (int64_t i = 0; i < tasks; ++i) {
-        sum += partial[(i * C + c) * 2];
-        squares += partial[(i * C + c) * 2 + 1];
-      }
-      result[c] = moments(shifts[c], sum, squares, args.count);
-    }
+    grid_totals<A>(
+        grid, shape, args.parallel,
+        [&](int64_t row, int64_t first, int64_t size, LaneTotals<A>& totals) {
+          add(row, first, size, shifts[row % shape.c], totals);
+        },
+        [&](int64_t c, double sum, double squares) {
+          result[c] = moments(shifts[c], sum, squares, args.count);
+        });
   }
 
   void few_channels() const {
@@ -241,26 +256,12 @@ struct PlanesBackward {
 
   void few_channels() const {
     const Grid grid(shape);
-    const int64_t C = shape.c, tasks = grid.tasks();
-    Scratch<double> partial(larger(1, tasks * C * 2));
-    partial.zero(tasks * C * 2);
-    auto task = [&](int64_t i) {
-      grid.runs(i, [&](int64_t row, int64_t first, int64_t size) {
-        LaneTotals<A> totals = {};
-        reduce(row, first, size, totals);
-        partial[(i * C + row % C) * 2] += total<A>(totals[0]);
-        partial[(i * C + row % C) * 2 + 1] += total<A>(totals[1]);
-      });
-    };
-    parallel_for(args.parallel, shape.n * C * shape.s, tasks, task);
-    for (int64_t c = 0; c < C; ++c) {
-      double sum = 0, products = 0;
-      for (int64_t i = 0; i < tasks; ++i) {
-        sum += partial[(i * C + c) * 2];
-        products += partial[(i * C + c) * 2 + 1];
-      }
-      write_sums<A>(args, c, sum, products);
-    }
+    grid_totals<A>(
+        grid, shape, args.parallel,
+        [&](int64_t row, int64_t first, int64_t size, LaneTotals<A>& totals) {
+          reduce(row, first, size, totals);
+        },
+        [&](int64_t c, double sum, double products) { write_sums<A>(args, c, sum, products); });
     if (args.apply && args.training) apply_grid(grid);
   }
 
