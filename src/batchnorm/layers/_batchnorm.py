@@ -23,7 +23,7 @@ from ..ops import (
     normalise_by_batch,
     wants_grad,
 )
-from ._memory import _Memory
+from ._memory import Proposal, _Memory
 from ._policy import OnSingle, check_on_single, refuse_single
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
@@ -157,17 +157,27 @@ class _BatchNorm(_Memory):
         if not self.training and mean is not None and var is not None:
             return normalise_by(lane, mean, var, *args)
 
-        elements = input.numel()
-        if elements == shape[1] != 0 or (mask is not None and _is_single(lane, mask)):
+        if self._is_single(lane, input, mask):
             return self._by_single(lane, *args)
 
         if not self.eps > 0:
             check_number(type(self).__name__, "eps", self.eps, zero=False)
-        output, proposal = normalise_by_batch(lane, *args)
+        output, proposal = self._normalise(lane, *args)
         if self.training and self.track_running_stats and mean is not None:
-            self._propose(lane, proposal, empty=elements == 0 != shape[1])
+            self._propose(lane, proposal, empty=input.numel() == 0 != shape[1])
 
         return output
+
+    def _normalise(self, lane: Lane, *args: Any) -> tuple[Tensor, Proposal]:
+        """Normalise in training and say what the batch proposes; a variant changes this."""
+        return normalise_by_batch(lane, *args)
+
+    def _is_single(self, lane: Lane, input: Tensor, mask: Tensor | None) -> bool:
+        """Whether a channel has one value; a mask is not asked where values cannot be read."""
+        if input.numel() == input.shape[1] != 0:
+            return True
+
+        return mask is not None and lane is Lane.EAGER and int(mask.sum()) == 1
 
     def _tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """Weight, bias and running statistics."""
@@ -253,11 +263,6 @@ class _BatchNorm(_Memory):
             parts.append(f"num_nonfinite={int(lost.max())} in {channels} channels")
 
         return ", ".join(parts)
-
-
-def _is_single(lane: Lane, mask: Tensor) -> bool:
-    """Whether one position is real; not asked where a value cannot be read."""
-    return lane is Lane.EAGER and int(mask.sum()) == 1
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
