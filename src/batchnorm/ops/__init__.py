@@ -21,3 +21,5 @@ from ._library import NATIVE as NATIVE
 from ._library import NativeLibrary as NativeLibrary
 from ._normalise import normalise_by as normalise_by
 from ._normalise import normalise_by_batch as normalise_by_batch
+from ._phases import measure as measure
+from ._phases import normalise_by_agreed as normalise_by_agreed
