@@ -155,7 +155,7 @@ class _BatchNorm(_Memory):
             *(self.eps, _CODES[self.activation], self.slope, self.inplace),
         )
         if not self.training and mean is not None and var is not None:
-            return normalise_by(lane, mean, var, *args)
+            return self._normalise_by(lane, mean, var, *args)
 
         if self._is_single(lane, input, mask):
             return self._by_single(lane, *args)
@@ -171,6 +171,10 @@ class _BatchNorm(_Memory):
     def _normalise(self, lane: Lane, *args: Any) -> tuple[Tensor, Proposal]:
         """Normalise in training and say what the batch proposes; a variant changes this."""
         return normalise_by_batch(lane, *args)
+
+    def _normalise_by(self, lane: Lane, mean: Tensor, var: Tensor, *args: Any) -> Tensor:
+        """Normalise by memory; a variant that remembers something else changes this."""
+        return normalise_by(lane, mean, var, *args)
 
     def _is_single(self, lane: Lane, input: Tensor, mask: Tensor | None) -> bool:
         """Whether a channel has one value; a mask is not asked where values cannot be read."""
@@ -199,7 +203,7 @@ class _BatchNorm(_Memory):
         if self.on_single == "skip":
             return normalise_by_batch(lane, input, *args)[0]
         if self.on_single == "running" and mean is not None and var is not None:
-            return normalise_by(lane, mean, var, input, *args)
+            return self._normalise_by(lane, mean, var, input, *args)
 
         who = type(self).__name__
         return refuse_single(who, input, masked=input.numel() != self.num_features)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
 
+from .._types import BatchStats
 from ..ops import Lane, commit
 
 __all__: list[str] = []
 
-_COUNTERS = ("num_batches_tracked", "num_nonfinite", "_lost_parts")
 _current_graph_task_id = torch._C._current_graph_task_id
 
 # mean, var (biased), count
@@ -48,6 +48,10 @@ class _Memory(_TorchBatchNorm):
         self._commit(lane, proposal)
         if empty and self.num_batches_tracked is not None:  # as torch counts it
             self.num_batches_tracked.add_(1)
+
+    def _statistics(self, mean: Tensor, var: Tensor, count: Tensor) -> BatchStats:
+        """A proposal as something that merges; a variant that proposes more changes this."""
+        return BatchStats(count, mean, var)
 
     def _commit(self, lane: Lane, proposal: Proposal) -> None:
         tensors: Any = self._buffers
@@ -104,11 +108,11 @@ class _Memory(_TorchBatchNorm):
 
 def _restored_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
     """What a buffer is kept in after a cast to ``dtype``."""
-    if name in ("running_mean", "running_var"):
+    if name.startswith("running_"):
         narrow = dtype.itemsize < torch.float32.itemsize
         return torch.float32 if narrow else dtype
 
-    return torch.int64 if name in _COUNTERS else dtype
+    return torch.int64 if name.startswith("num_") or name == "_lost_parts" else dtype
 
 
 def _is_recomputation() -> bool:

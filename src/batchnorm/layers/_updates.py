@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ def accumulate(model: nn.Module) -> Iterator[None]:
             layer._pending = previous
 
     for layer, pending in zip(layers, proposals, strict=True):
-        _finish(layer, [BatchStats(count, mean, var) for mean, var, count in pending])
+        _finish(layer, [layer._statistics(*proposal) for proposal in pending])
 
 
 def _finish(layer: _BatchNorm, proposals: list[BatchStats]) -> None:
@@ -79,7 +80,7 @@ def _finish(layer: _BatchNorm, proposals: list[BatchStats]) -> None:
         layer._pending.extend((stats.mean, stats.var, stats.count) for stats in proposals)
         return
 
-    merged = BatchStats.merge_all([stats.finite() for stats in proposals])
+    merged = reduce(type(proposals[0]).merge, [stats.finite() for stats in proposals])
     lost = torch.stack([(stats.count > 0) & ~stats.is_finite for stats in proposals]).sum(0)
     # A channel that lost every batch is committed as not finite, which counts one of them.
     all_lost = (merged.count == 0) & (lost > 0)
