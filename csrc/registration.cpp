@@ -16,6 +16,9 @@ STABLE_TORCH_LIBRARY_IMPL(batchnorm, CPU, m) {
   m.impl("batch_norm_backward_reduce", TORCH_BOX(&bn::batch_norm_backward_reduce));
   m.impl("batch_norm_backward_apply", TORCH_BOX(&bn::batch_norm_backward_apply));
   m.impl("batch_norm_commit_", TORCH_BOX(&bn::batch_norm_commit_));
+  m.impl("batch_norm_groups_train", TORCH_BOX(&bn::batch_norm_groups_train));
+  m.impl("batch_norm_groups_apply", TORCH_BOX(&bn::batch_norm_groups_apply));
+  m.impl("batch_norm_groups_backward", TORCH_BOX(&bn::batch_norm_groups_backward));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(batchnorm, CompositeExplicitAutograd, m) {

@@ -80,6 +80,10 @@ Affine<A> write_statistics(const ForwardArgs& args, int64_t c, const Moments& m)
   if (args.mean) static_cast<A*>(args.mean)[c] = A(m.mean);
   if (args.var) static_cast<A*>(args.var)[c] = A(m.var);
   if (args.invstd) static_cast<A*>(args.invstd)[c] = A(invstd);
+  if (args.moments) {
+    args.moments[2 * c] = m.mean;
+    args.moments[2 * c + 1] = m.var;
+  }
   return affine<A>(args, c, m.mean, invstd);
 }
 
@@ -114,7 +118,8 @@ template <class A>
 Gradient<A> gradient(const BackwardArgs& args, int64_t c) {
   const Affine<A> a = read_statistics<A>(args, c);
   if (!args.training || args.count == 0) return {a.mean, a.scale, A(0), A(0)};
-  const double scale = a.scale, invstd = static_cast<const A*>(args.invstd)[c];
+  const double invstd = static_cast<const A*>(args.invstd)[c];
+  const double scale = args.weighted_sums ? invstd : double(a.scale);
   const double count = double(args.count);
   const double sum_dy = static_cast<const A*>(args.sum_dy)[c];
   const double sum_dy_xhat = static_cast<const A*>(args.sum_dy_xhat)[c];

@@ -46,6 +46,7 @@ struct ForwardArgs {
   const uint8_t* mask;
   void* output;               // may be `input`
   void *mean, *var, *invstd;  // written when measuring; mean and invstd read otherwise
+  double* moments;            // (C, 2): mean and variance before they are rounded; null: unwanted
   const void *weight, *bias;  // null: 1 and 0
   double eps;
   int activation;
@@ -70,9 +71,10 @@ struct BackwardArgs {
   int activation;
   double slope;
   int64_t count;
-  bool reduce;    // sum_dy and sum_dy_xhat
-  bool apply;     // grad_input
-  bool training;  // false: statistics are constants, grad_input = weight * invstd * g
+  bool reduce;         // sum_dy and sum_dy_xhat
+  bool apply;          // grad_input
+  bool training;       // false: statistics are constants, grad_input = weight * invstd * g
+  bool weighted_sums;  // the sums that are read have the weight in them
   Parallel parallel;
 };
 

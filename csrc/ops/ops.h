@@ -64,6 +64,24 @@ void batch_norm_commit_(const Tensor& running_mean, const Tensor& running_var,
                         const Tensor& mean, const Tensor& var, const Tensor& count,
                         std::optional<double> momentum);
 
+Tensors5 batch_norm_groups_train(const Tensor& input, const OptionalTensor& weight,
+                                 const OptionalTensor& bias, const OptionalTensor& residual,
+                                 const OptionalTensor& mask, const Tensor& index, int64_t groups,
+                                 const OptionalTensor& rows, double eps, int64_t activation,
+                                 double slope);
+Tensor batch_norm_groups_apply(const Tensor& input, const Tensor& mean, const Tensor& invstd,
+                               const OptionalTensor& weight, const OptionalTensor& bias,
+                               const OptionalTensor& residual, const OptionalTensor& mask,
+                               const Tensor& index, const OptionalTensor& rows, int64_t activation,
+                               double slope);
+Tensors4 batch_norm_groups_backward(const Tensor& grad_output, const Tensor& input,
+                                    const OptionalTensor& weight, const OptionalTensor& bias,
+                                    const Tensor& mean, const Tensor& invstd, const Tensor& count,
+                                    const OptionalTensor& residual, const OptionalTensor& output,
+                                    const OptionalTensor& mask, const Tensor& index,
+                                    const OptionalTensor& rows, int64_t activation, double slope,
+                                    bool training, bool need_grad_residual);
+
 std::string cpu_capability_op();
 
 }  // namespace bn

@@ -1,0 +1,85 @@
+// Samples that are normalised in groups, as stretches of consecutive samples that are treated
+// alike.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+#include "parallel.h"
+#include "tensors.h"
+
+namespace bn {
+
+// Consecutive samples of one group with one row of weight and bias: to a kernel, a batch.
+struct Run {
+  int64_t first, size, group, row;
+  int64_t count;  // real positions per channel
+};
+
+struct Runs {
+  int64_t groups;
+  std::vector<Run> runs;
+  std::vector<int64_t> counts;  // real positions per channel of each group
+  bool whole = true;            // every group is one run
+
+  // Throws before anything is written when an index is out of range.
+  Runs(const Tensor& index, int64_t groups, const OptionalTensor& rows, int64_t row_count,
+       const OptionalTensor& mask, const Shape& shape);
+};
+
+// Weight and bias: (C,), or (R, C) and a row for each sample.
+struct Weights {
+  OptionalTensor weight, bias;
+  int64_t rows = 1;
+
+  Weights(const OptionalTensor& weight, const OptionalTensor& bias, bool by_row, int64_t channels,
+          ScalarType type);
+};
+
+Tensor allocate_table(int64_t rows, int64_t columns, ScalarType type);
+// A (rows, channels) tensor of the statistics' dtype; checks its size.
+Tensor table(const Tensor& tensor, int64_t rows, int64_t channels, ScalarType type,
+             const char* name);
+int64_t bytes_of(ScalarType type);
+
+// Where row (or sample) number `row` of `bytes` each begins; null stays null.
+template <class Pointer>
+Pointer* row_of(Pointer* base, int64_t row, int64_t bytes) {
+  using Byte = std::conditional_t<std::is_const_v<Pointer>, const char, char>;
+  return base ? static_cast<Byte*>(base) + row * bytes : nullptr;
+}
+
+// body(a value of the statistics' type).
+template <class F>
+void with_accumulator(ScalarType type, F body) {
+  if (type == ScalarType::Double)
+    body(double{});
+  else
+    body(float{});
+}
+
+inline constexpr Parallel kSerial = {nullptr, 1};
+
+// body(run number, its threads): many runs side by side, or one after the other with all threads
+// inside. Which of the two never changes a bit, for no sum crosses a run.
+template <class F>
+void each_run(const Runs& runs, int64_t elements, F body) {
+  constexpr int64_t kSerialElements = 24 * 1024;
+  const Parallel all = torch_parallel();
+  const int64_t total = int64_t(runs.runs.size());
+  if (total < 4 * all.threads || all.threads == 1 || elements < kSerialElements) {
+    const Parallel inside = elements < kSerialElements ? kSerial : all;
+    for (int64_t i = 0; i < total; ++i) body(i, inside);
+    return;
+  }
+  // Several runs to a task: they may be single samples.
+  const int64_t block = std::max<int64_t>(1, total / (16 * all.threads));
+  auto task = [&](int64_t t) {
+    for (int64_t i = t * block; i < std::min(total, (t + 1) * block); ++i) body(i, kSerial);
+  };
+  all.run((total + block - 1) / block,
+          [](void* context, int64_t t) { (*static_cast<decltype(task)*>(context))(t); }, &task);
+}
+
+}  // namespace bn

@@ -1,0 +1,191 @@
+#include <cmath>
+
+#include "groups.h"
+#include "ops.h"
+
+namespace bn {
+namespace {
+
+// Moments of the groups from those of their runs (Chan, Golub & LeVeque 1979), in double.
+template <class A>
+void merge_runs(const Runs& runs, const std::vector<double>& moments, int64_t channels, double eps,
+                A* mean, A* var, A* invstd) {
+  std::vector<double> merged(size_t(runs.groups * channels * 2), 0.0);
+  std::vector<int64_t> seen(size_t(runs.groups), 0);
+  for (size_t r = 0; r < runs.runs.size(); ++r) {
+    const Run& run = runs.runs[r];
+    if (run.count == 0) continue;
+    double* into = merged.data() + run.group * channels * 2;
+    const double* from = moments.data() + int64_t(r) * channels * 2;
+    int64_t& before = seen[size_t(run.group)];
+    const double share = double(run.count) / double(before + run.count);
+    for (int64_t c = 0; c < channels; ++c) {
+      const double delta = from[2 * c] - into[2 * c];
+      // The first run is taken as it is: infinities must not meet a factor 0.
+      into[2 * c] = before ? into[2 * c] + delta * share : from[2 * c];
+      into[2 * c + 1] = before ? into[2 * c + 1] + (from[2 * c + 1] - into[2 * c + 1]) * share +
+                                     delta * delta * share * (1.0 - share)
+                               : from[2 * c + 1];
+    }
+    before += run.count;
+  }
+  for (int64_t i = 0; i < runs.groups * channels; ++i) {
+    mean[i] = A(merged[size_t(2 * i)]);
+    var[i] = A(merged[size_t(2 * i + 1)]);
+    invstd[i] = A(1.0 / std::sqrt(merged[size_t(2 * i + 1)] + eps));
+  }
+}
+
+template <class A>
+void fill_empty_groups(const Runs& runs, int64_t channels, double eps, A* mean, A* var, A* invstd) {
+  for (int64_t g = 0; g < runs.groups; ++g) {
+    if (runs.counts[size_t(g)] != 0) continue;
+    for (int64_t i = g * channels; i < (g + 1) * channels; ++i) {
+      mean[i] = var[i] = A(0);
+      invstd[i] = A(1.0 / std::sqrt(eps));
+    }
+  }
+}
+
+Tensor counts_tensor(const Runs& runs) {
+  Tensor result = allocate(runs.groups, ScalarType::Long);
+  int64_t* out = static_cast<int64_t*>(result.mutable_data_ptr());
+  for (int64_t g = 0; g < runs.groups; ++g) out[g] = runs.counts[size_t(g)];
+  return result;
+}
+
+// The kernel call of one run after the other: pointers into shared tensors, moved along.
+struct GroupForward {
+  Tensor input;
+  OptionalTensor residual, mask;
+  Weights weights;
+  Shape shape;
+  ScalarType stats;
+  Runs runs;
+  ForwardArgs whole{};
+  int64_t sample_bytes, row_bytes;
+
+  GroupForward(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
+               const OptionalTensor& residual_, const OptionalTensor& mask_, const Tensor& index,
+               int64_t groups, const OptionalTensor& rows, int64_t activation, double slope)
+      : input(dense(x)),
+        mask(position_mask(mask_, kernel_shape(input))),
+        weights(weight, bias, rows.has_value(), kernel_shape(input).c, stats_type(input)),
+        shape(kernel_shape(input)),
+        stats(stats_type(input)),
+        runs(index, groups, rows, weights.rows, mask, shape) {
+    if (residual_) residual = aligned(*residual_, input, "residual");
+    whole.input = input.const_data_ptr();
+    whole.residual = data(residual);
+    whole.mask = static_cast<const uint8_t*>(data(mask));
+    whole.weight = data(weights.weight);
+    whole.bias = data(weights.bias);
+    whole.activation = int(activation);
+    whole.slope = slope;
+    sample_bytes = shape.c * shape.s * bytes_of(input.scalar_type());
+    row_bytes = shape.c * bytes_of(stats);
+  }
+
+  ForwardArgs at(const Run& run) const {
+    ForwardArgs args = whole;
+    args.shape = {shape.layout, run.size, shape.c, shape.s};
+    args.input = row_of(whole.input, run.first, sample_bytes);
+    args.residual = row_of(whole.residual, run.first, sample_bytes);
+    args.output = row_of(whole.output, run.first, sample_bytes);
+    args.mask = whole.mask ? whole.mask + run.first * shape.s : nullptr;
+    args.weight = row_of(whole.weight, run.row, row_bytes);
+    args.bias = row_of(whole.bias, run.row, row_bytes);
+    args.mean = row_of(whole.mean, run.group, row_bytes);
+    args.var = row_of(whole.var, run.group, row_bytes);
+    args.invstd = row_of(whole.invstd, run.group, row_bytes);
+    args.count = run.count;
+    return args;
+  }
+
+  int64_t elements() const { return shape.n * shape.c * shape.s; }
+
+  void fused() {
+    each_run(runs, elements(), [&](int64_t i, Parallel parallel) {
+      ForwardArgs args = at(runs.runs[size_t(i)]);
+      args.measure = args.apply = true;
+      args.parallel = parallel;
+      kernels(kernel_dtype(input)).forward(args);
+    });
+  }
+
+  void measure(std::vector<double>& moments) {
+    each_run(runs, elements(), [&](int64_t i, Parallel parallel) {
+      ForwardArgs args = at(runs.runs[size_t(i)]);
+      args.mean = args.var = args.invstd = nullptr;
+      args.moments = moments.data() + i * shape.c * 2;
+      args.measure = true;
+      args.parallel = parallel;
+      kernels(kernel_dtype(input)).forward(args);
+    });
+  }
+
+  void apply() {
+    each_run(runs, elements(), [&](int64_t i, Parallel parallel) {
+      ForwardArgs args = at(runs.runs[size_t(i)]);
+      args.apply = true;
+      args.parallel = parallel;
+      kernels(kernel_dtype(input)).forward(args);
+    });
+  }
+};
+
+}  // namespace
+
+Tensors5 batch_norm_groups_train(const Tensor& input, const OptionalTensor& weight,
+                                 const OptionalTensor& bias, const OptionalTensor& residual,
+                                 const OptionalTensor& mask, const Tensor& index, int64_t groups,
+                                 const OptionalTensor& rows, double eps, int64_t activation,
+                                 double slope) {
+  GroupForward f(input, weight, bias, residual, mask, index, groups, rows, activation, slope);
+  const int64_t channels = f.shape.c;
+  Tensor output = allocate_like(f.input);
+  Tensor mean = allocate_table(groups, channels, f.stats);
+  Tensor var = allocate_table(groups, channels, f.stats);
+  Tensor invstd = allocate_table(groups, channels, f.stats);
+  f.whole.output = output.mutable_data_ptr();
+  f.whole.mean = mean.mutable_data_ptr();
+  f.whole.var = var.mutable_data_ptr();
+  f.whole.invstd = invstd.mutable_data_ptr();
+  f.whole.eps = eps;
+
+  with_accumulator(f.stats, [&](auto zero) {
+    using A = decltype(zero);
+    A* m = static_cast<A*>(f.whole.mean);
+    A* v = static_cast<A*>(f.whole.var);
+    A* i = static_cast<A*>(f.whole.invstd);
+    if (f.runs.whole) {
+      f.fused();
+    } else {
+      std::vector<double> moments(f.runs.runs.size() * size_t(channels) * 2);
+      f.measure(moments);
+      merge_runs<A>(f.runs, moments, channels, eps, m, v, i);
+      f.apply();
+    }
+    fill_empty_groups<A>(f.runs, channels, eps, m, v, i);
+  });
+  return {output, mean, var, invstd, counts_tensor(f.runs)};
+}
+
+Tensor batch_norm_groups_apply(const Tensor& input, const Tensor& mean, const Tensor& invstd,
+                               const OptionalTensor& weight, const OptionalTensor& bias,
+                               const OptionalTensor& residual, const OptionalTensor& mask,
+                               const Tensor& index, const OptionalTensor& rows, int64_t activation,
+                               double slope) {
+  const int64_t groups = mean.dim() == 2 ? mean.size(0) : 0;
+  GroupForward f(input, weight, bias, residual, mask, index, groups, rows, activation, slope);
+  const Tensor m = table(mean, groups, f.shape.c, f.stats, "mean");
+  const Tensor i = table(invstd, groups, f.shape.c, f.stats, "invstd");
+  Tensor output = allocate_like(f.input);
+  f.whole.output = output.mutable_data_ptr();
+  f.whole.mean = const_cast<void*>(m.const_data_ptr());
+  f.whole.invstd = const_cast<void*>(i.const_data_ptr());
+  f.apply();
+  return output;
+}
+
+}  // namespace bn
