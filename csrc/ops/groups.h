@@ -23,10 +23,19 @@ struct Runs {
   std::vector<int64_t> counts;  // real positions per channel of each group
   bool whole = true;            // every group is one run
 
-  // Throws before anything is written when an index is out of range.
+  // Of contiguous tensors. Throws before anything is written when an index is out of range.
   Runs(const Tensor& index, int64_t groups, const OptionalTensor& rows, int64_t row_count,
        const OptionalTensor& mask, const Shape& shape);
+
+  // The samples in the order of their groups, where copying them together is cheaper than calling
+  // kernels on many short runs; else empty.
+  std::vector<int64_t> order_together(int64_t sample_bytes) const;
 };
+
+// Samples of a dense tensor in another order, and back.
+Tensor gather(const Tensor& samples, const std::vector<int64_t>& order);
+OptionalTensor gather(const OptionalTensor& samples, const std::vector<int64_t>& order);
+Tensor scatter(const Tensor& samples, const std::vector<int64_t>& order);
 
 // Weight and bias: (C,), or (R, C) and a row for each sample.
 struct Weights {
@@ -42,6 +51,7 @@ Tensor allocate_table(int64_t rows, int64_t columns, ScalarType type);
 Tensor table(const Tensor& tensor, int64_t rows, int64_t channels, ScalarType type,
              const char* name);
 int64_t bytes_of(ScalarType type);
+OptionalTensor contiguous(const OptionalTensor& tensor);
 
 // Where row (or sample) number `row` of `bytes` each begins; null stays null.
 template <class Pointer>
@@ -57,6 +67,17 @@ void with_accumulator(ScalarType type, F body) {
     body(double{});
   else
     body(float{});
+}
+
+// body(i) for i in [0, tasks), in any order, on all threads.
+template <class F>
+void for_each_task(int64_t tasks, F& body) {
+  const Parallel all = torch_parallel();
+  if (all.threads == 1 || tasks == 1) {
+    for (int64_t i = 0; i < tasks; ++i) body(i);
+    return;
+  }
+  all.run(tasks, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &body);
 }
 
 inline constexpr Parallel kSerial = {nullptr, 1};
@@ -78,8 +99,7 @@ void each_run(const Runs& runs, int64_t elements, F body) {
   auto task = [&](int64_t t) {
     for (int64_t i = t * block; i < std::min(total, (t + 1) * block); ++i) body(i, kSerial);
   };
-  all.run((total + block - 1) / block,
-          [](void* context, int64_t t) { (*static_cast<decltype(task)*>(context))(t); }, &task);
+  for_each_task((total + block - 1) / block, task);
 }
 
 }  // namespace bn

@@ -5,8 +5,8 @@ namespace bn {
 namespace {
 
 struct GroupBackward {
-  Tensor input, grad_output, mean, invstd;
-  OptionalTensor residual, output, mask;
+  Tensor input, grad_output, mean, invstd, index;
+  OptionalTensor residual, output, mask, rows;
   Weights weights;
   Shape shape;
   ScalarType stats;
@@ -17,14 +17,16 @@ struct GroupBackward {
   GroupBackward(const Tensor& grad_output_, const Tensor& input_, const OptionalTensor& weight,
                 const OptionalTensor& bias, const Tensor& mean_, const Tensor& invstd_,
                 const OptionalTensor& residual_, const OptionalTensor& output_,
-                const OptionalTensor& mask_, const Tensor& index, const OptionalTensor& rows,
+                const OptionalTensor& mask_, const Tensor& index_, const OptionalTensor& rows_,
                 int64_t activation, double slope)
       : input(dense(input_)),
         grad_output(aligned(grad_output_, input, "grad_output")),
         mean(mean_),
         invstd(invstd_),
+        index(torch::stable::contiguous(index_)),
         mask(position_mask(mask_, kernel_shape(input))),
-        weights(weight, bias, rows.has_value(), kernel_shape(input).c, stats_type(input)),
+        rows(contiguous(rows_)),
+        weights(weight, bias, rows_.has_value(), kernel_shape(input).c, stats_type(input)),
         shape(kernel_shape(input)),
         stats(stats_type(input)),
         runs(index, mean_.dim() == 2 ? mean_.size(0) : 0, rows, weights.rows, mask, shape) {
@@ -125,6 +127,17 @@ Tensors4 batch_norm_groups_backward(const Tensor& grad_output, const Tensor& inp
                   "batch_norm_groups: count must be int64 with one value per group. Got ",
                   count.numel(), " values for ", b.runs.groups,
                   " groups. Use the count of the same call.");
+  const auto order = b.runs.order_together(b.sample_bytes);
+  if (!order.empty()) {
+    auto [grad_input, grad_weight, grad_bias, grad_residual] = batch_norm_groups_backward(
+        gather(b.grad_output, order), gather(b.input, order), weight, bias, mean, invstd, count,
+        gather(b.residual, order), gather(b.output, order), gather(b.mask, order),
+        gather(b.index, order), gather(b.rows, order), activation, slope, training,
+        need_grad_residual);
+    return {scatter(grad_input, order), grad_weight, grad_bias,
+            need_grad_residual ? scatter(grad_residual, order) : grad_residual};
+  }
+
   const int64_t channels = b.shape.c, total = int64_t(b.runs.runs.size());
   Tensor grad_input = allocate_like(b.input);
   Tensor grad_residual =

@@ -56,8 +56,8 @@ Tensor counts_tensor(const Runs& runs) {
 
 // The kernel call of one run after the other: pointers into shared tensors, moved along.
 struct GroupForward {
-  Tensor input;
-  OptionalTensor residual, mask;
+  Tensor input, index;
+  OptionalTensor residual, mask, rows;
   Weights weights;
   Shape shape;
   ScalarType stats;
@@ -66,11 +66,13 @@ struct GroupForward {
   int64_t sample_bytes, row_bytes;
 
   GroupForward(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
-               const OptionalTensor& residual_, const OptionalTensor& mask_, const Tensor& index,
-               int64_t groups, const OptionalTensor& rows, int64_t activation, double slope)
+               const OptionalTensor& residual_, const OptionalTensor& mask_, const Tensor& index_,
+               int64_t groups, const OptionalTensor& rows_, int64_t activation, double slope)
       : input(dense(x)),
+        index(torch::stable::contiguous(index_)),
         mask(position_mask(mask_, kernel_shape(input))),
-        weights(weight, bias, rows.has_value(), kernel_shape(input).c, stats_type(input)),
+        rows(contiguous(rows_)),
+        weights(weight, bias, rows_.has_value(), kernel_shape(input).c, stats_type(input)),
         shape(kernel_shape(input)),
         stats(stats_type(input)),
         runs(index, groups, rows, weights.rows, mask, shape) {
@@ -142,6 +144,14 @@ Tensors5 batch_norm_groups_train(const Tensor& input, const OptionalTensor& weig
                                  const OptionalTensor& rows, double eps, int64_t activation,
                                  double slope) {
   GroupForward f(input, weight, bias, residual, mask, index, groups, rows, activation, slope);
+  const auto order = f.runs.order_together(f.sample_bytes);
+  if (!order.empty()) {
+    auto [output, mean, var, invstd, count] = batch_norm_groups_train(
+        gather(f.input, order), weight, bias, gather(f.residual, order), gather(f.mask, order),
+        gather(f.index, order), groups, gather(f.rows, order), eps, activation, slope);
+    return {scatter(output, order), mean, var, invstd, count};
+  }
+
   const int64_t channels = f.shape.c;
   Tensor output = allocate_like(f.input);
   Tensor mean = allocate_table(groups, channels, f.stats);
@@ -178,6 +188,14 @@ Tensor batch_norm_groups_apply(const Tensor& input, const Tensor& mean, const Te
                                double slope) {
   const int64_t groups = mean.dim() == 2 ? mean.size(0) : 0;
   GroupForward f(input, weight, bias, residual, mask, index, groups, rows, activation, slope);
+  const auto order = f.runs.order_together(f.sample_bytes);
+  if (!order.empty()) {
+    const Tensor output = batch_norm_groups_apply(
+        gather(f.input, order), mean, invstd, weight, bias, gather(f.residual, order),
+        gather(f.mask, order), gather(f.index, order), gather(f.rows, order), activation, slope);
+    return scatter(output, order);
+  }
+
   const Tensor m = table(mean, groups, f.shape.c, f.stats, "mean");
   const Tensor i = table(invstd, groups, f.shape.c, f.stats, "invstd");
   Tensor output = allocate_like(f.input);
