@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.library import opcheck
 
-from tests.cases import make_case
+from tests.cases import Case, make_case
 from tests.kernels import schemas
 
 NAMES = {
@@ -18,6 +18,9 @@ NAMES = {
     "batch_norm_apply",
     "batch_norm_backward_reduce",
     "batch_norm_backward_apply",
+    "batch_norm_groups_train",
+    "batch_norm_groups_apply",
+    "batch_norm_groups_backward",
     "batch_norm_commit_",
 }
 #: Operators without tensor arguments: nothing for opcheck to look at.
@@ -56,12 +59,29 @@ def sample(op: str, form: str, layout: str, grad: bool) -> tuple:
         "slope": case.act.slope,
         "need_grad_residual": case.residual is not None and case.act.name != "identity",
     }
+    if "groups" in op:
+        values |= group_values(case)
     schema = next(s for s in schemas() if s.name == f"batchnorm::{op}")
     if grad and "backward" not in op and not op.endswith("_"):
         for name in ("input", "weight", "bias", "residual"):
             if values[name] is not None:
                 values[name] = values[name].detach().requires_grad_()
     return tuple(values[a.name] for a in schema.arguments)
+
+
+def group_values(case: Case) -> dict[str, object]:
+    """Three samples in two of three groups, with weights of their own in two rows."""
+    return {
+        "index": torch.tensor([2, 0, 2]),
+        "groups": 3,
+        "rows": torch.tensor([1, 0, 0]),
+        "weight": torch.randn(2, 4),
+        "bias": torch.randn(2, 4),
+        "mean": torch.randn(3, 4),
+        "invstd": torch.rand(3, 4) + 0.5,
+        "count": torch.tensor([10, 0, 20]),
+        "training": case.mask is None,
+    }
 
 
 def test_registry_holds_the_operators_of_the_specification():

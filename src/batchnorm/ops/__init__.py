@@ -2,6 +2,7 @@
 
 from . import _fakes as _fakes
 from . import _fallback as _fallback
+from . import _group_functions as _group_functions
 from . import _registered as _registered
 from ._checks import FLOAT_DTYPES as FLOAT_DTYPES
 from ._checks import broadcast_mask as broadcast_mask
@@ -13,6 +14,10 @@ from ._checks import check_per_channel as check_per_channel
 from ._checks import check_residual as check_residual
 from ._checks import check_slope as check_slope
 from ._commit import commit as commit
+from ._group_checks import check_label_values as check_label_values
+from ._group_checks import check_labels as check_labels
+from ._groups import normalise_groups as normalise_groups
+from ._groups import normalise_groups_by as normalise_groups_by
 from ._inplace import check_inplace as check_inplace
 from ._lanes import Lane as Lane
 from ._lanes import choose_lane as choose_lane
@@ -23,3 +28,8 @@ from ._normalise import normalise_by as normalise_by
 from ._normalise import normalise_by_batch as normalise_by_batch
 from ._phases import measure as measure
 from ._phases import normalise_by_agreed as normalise_by_agreed
+from ._whiten import Whitening as Whitening
+from ._whiten import WhiteningMethod as WhiteningMethod
+from ._whiten import commit_covariance as commit_covariance
+from ._whiten import normalise_by_whitened_batch as normalise_by_whitened_batch
+from ._whiten import normalise_by_whitening as normalise_by_whitening

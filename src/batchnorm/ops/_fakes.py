@@ -103,5 +103,42 @@ def batch_norm_backward_apply(
 
 
 @_fake
+def batch_norm_groups_train(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    index: Tensor,
+    groups: int,
+    *args: Any,
+) -> tuple[Tensor, ...]:
+    dtype = accumulation_dtype(input.dtype)
+    statistics = (input.new_empty(groups, input.shape[1], dtype=dtype) for _ in range(3))
+    return empty_as(input), *statistics, input.new_empty(groups, dtype=torch.int64)
+
+
+@_fake
+def batch_norm_groups_apply(input: Tensor, *args: Any) -> Tensor:
+    return empty_as(input)
+
+
+@_fake
+def batch_norm_groups_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *args: Any,
+) -> tuple[Tensor, ...]:
+    table = bias if weight is None else weight
+    grads = (_channels(input), _channels(input))
+    if table is not None:
+        dtype = accumulation_dtype(input.dtype)
+        grads = (torch.empty_like(table, dtype=dtype), torch.empty_like(table, dtype=dtype))
+    return empty_as(input), *grads, _residual_grad(input, wanted=args[-1])
+
+
+@_fake
 def batch_norm_commit_(*args: Any) -> None:
     return None

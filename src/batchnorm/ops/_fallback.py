@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from ._group_checks import check_groups
 from ._layout import laid_out_as
 from ._schemas import LIBRARY
 
@@ -96,6 +97,31 @@ def _backward(
     )
 
     return grad_input, grad_weight, grad_bias, grad_residual
+
+
+@_fallback
+def batch_norm_groups_train(input: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    weight, bias, _, _, index, groups, rows, *_ = args
+    check_groups("batch_norm_groups_train", input, weight, bias, index, groups, rows)
+    output, *statistics = reference.batch_norm_groups_train(input, *args)
+    return laid_out_as(output, input), *statistics
+
+
+@_fallback
+def batch_norm_groups_apply(input: Tensor, mean: Tensor, *args: Any) -> Tensor:
+    _, weight, bias, _, _, index, rows, *_ = args
+    check_groups("batch_norm_groups_apply", input, weight, bias, index, len(mean), rows)
+    return laid_out_as(reference.batch_norm_groups_apply(input, mean, *args), input)
+
+
+@_fallback
+def batch_norm_groups_backward(
+    grad_output: Tensor, input: Tensor, *args: Any
+) -> tuple[Tensor, ...]:
+    weight, bias, mean, *_ = args
+    index, rows = args[8:10]
+    check_groups("batch_norm_groups_backward", input, weight, bias, index, len(mean), rows)
+    return _backward(reference.batch_norm_groups_backward, grad_output, input, *args)
 
 
 @_fallback

@@ -16,15 +16,18 @@ from ._forward import pre_activation
 from ._shapes import accumulation_dtype, channel_count, channel_sum, per_channel, select_real
 
 __all__ = [
+    "activation_backward",
     "batch_norm_backward_apply",
     "batch_norm_backward_reduce",
     "batch_norm_eval_backward",
     "batch_norm_stats_backward",
     "batch_norm_train_backward",
+    "normalised",
+    "residual_grad",
 ]
 
 
-def _activation_backward(
+def activation_backward(
     grad_output: Tensor,
     input: Tensor,
     weight: Tensor | None,
@@ -51,7 +54,7 @@ def _activation_backward(
     return select_real(grad * activation_grad(pre, activation, slope), mask)
 
 
-def _normalised(input: Tensor, mean: Tensor, invstd: Tensor, mask: Tensor | None) -> Tensor:
+def normalised(input: Tensor, mean: Tensor, invstd: Tensor, mask: Tensor | None) -> Tensor:
     """``x_hat = (x - mean) * invstd`` in the accumulation dtype, 0 where padded."""
     x = select_real(input.to(accumulation_dtype(input.dtype)), mask)
 
@@ -62,7 +65,7 @@ def _scale(invstd: Tensor, weight: Tensor | None) -> Tensor:
     return invstd if weight is None else invstd * weight.to(invstd.dtype)
 
 
-def _residual_grad(grad: Tensor, input: Tensor, wanted: bool) -> Tensor:
+def residual_grad(grad: Tensor, input: Tensor, wanted: bool) -> Tensor:
     return grad.to(input.dtype) if wanted else input.new_empty(0)
 
 
@@ -98,10 +101,10 @@ def batch_norm_backward_reduce(
         ``sum_dy (C,)`` and ``sum_dy_xhat (C,)``, the gradients of bias and weight, in the
         accumulation dtype.
     """
-    grad = _activation_backward(
+    grad = activation_backward(
         grad_output, input, weight, bias, mean, invstd, residual, output, mask, activation, slope
     )
-    x_hat = _normalised(input, mean, invstd, mask)
+    x_hat = normalised(input, mean, invstd, mask)
 
     return channel_sum(grad), channel_sum(grad * x_hat)
 
@@ -145,17 +148,17 @@ def batch_norm_backward_apply(
     Returns:
         ``grad_input`` as input, 0 where padded; ``grad_residual`` as input, or empty.
     """
-    grad = _activation_backward(
+    grad = activation_backward(
         grad_output, input, weight, bias, mean, invstd, residual, output, mask, activation, slope
     )
-    x_hat = _normalised(input, mean, invstd, mask)
+    x_hat = normalised(input, mean, invstd, mask)
     divisor = count.clamp(min=1).to(grad.dtype)
 
     centred = grad - per_channel(sum_dy / divisor, grad)
     centred = centred - x_hat * per_channel(sum_dy_xhat / divisor, grad)
     grad_input = select_real(centred * per_channel(_scale(invstd, weight), grad), mask)
 
-    return grad_input.to(input.dtype), _residual_grad(grad, input, need_grad_residual)
+    return grad_input.to(input.dtype), residual_grad(grad, input, need_grad_residual)
 
 
 def batch_norm_train_backward(
@@ -221,17 +224,17 @@ def batch_norm_eval_backward(
     Returns:
         As ``batch_norm_train_backward``.
     """
-    grad = _activation_backward(
+    grad = activation_backward(
         grad_output, input, weight, bias, mean, invstd, residual, output, mask, activation, slope
     )
-    x_hat = _normalised(input, mean, invstd, mask)
+    x_hat = normalised(input, mean, invstd, mask)
     grad_input = grad * per_channel(_scale(invstd, weight), grad)
 
     return (
         grad_input.to(input.dtype),
         channel_sum(grad * x_hat),
         channel_sum(grad),
-        _residual_grad(grad, input, need_grad_residual),
+        residual_grad(grad, input, need_grad_residual),
     )
 
 

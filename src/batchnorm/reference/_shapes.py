@@ -12,8 +12,11 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """``(C,)`` reshaped to ``(1, C, 1, ...)``, so that it broadcasts over ``like (N, C, *)``."""
-    return values.reshape(1, -1, *(1,) * (like.dim() - 2))
+    """``(C,)`` or ``(N, C)`` with dimensions of size 1, to broadcast over ``like (N, C, *)``."""
+    if values.dim() == 1:
+        values = values.unsqueeze(0)
+
+    return values.reshape(*values.shape, *(1,) * (like.dim() - 2))
 
 
 def channel_sum(x: Tensor) -> Tensor:

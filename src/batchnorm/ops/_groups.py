@@ -1,0 +1,100 @@
+"""Normalise groups of samples, each by its own or by given statistics, by the lane that fits."""
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from ._group_functions import apply_groups_apply, apply_groups_train
+from ._lanes import Lane, wants_grad
+from ._schemas import NAMESPACE
+
+__all__ = ["normalise_groups", "normalise_groups_by"]
+
+_ops = getattr(torch.ops, NAMESPACE)
+_train = _ops.batch_norm_groups_train.default
+_apply = _ops.batch_norm_groups_apply.default
+_BelowAutograd = torch._C._AutoDispatchBelowAutograd
+
+# mean, var (biased), count
+Proposal = tuple[Tensor, Tensor, Tensor]
+
+
+def normalise_groups(
+    lane: Lane,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    index: Tensor,
+    groups: int,
+    rows: Tensor | None,
+    eps: float,
+    activation: int,
+    slope: float,
+) -> tuple[Tensor, Proposal]:
+    """Output and the groups' statistics ``(G, C)``, ``(G, C)``, ``(G,)``, detached.
+
+    ``index`` is int64 ``(N,)``: the group of each sample, in ``[0, groups)``, in any order; a group
+    may be empty, then its count, mean and var are 0. With ``rows``, int64 ``(N,)``, sample n is
+    scaled and shifted by row ``rows[n]`` of weight and bias, which are ``(R, C)``; without they are
+    ``(C,)``.
+    """
+    args = (
+        *(input, weight, bias, residual, mask, index, groups, rows),
+        *(eps, activation, slope),
+    )
+    output: Tensor
+    if lane is not Lane.EAGER:
+        train = _train if lane is Lane.COMPILED else reference.batch_norm_groups_train
+        output, mean, var, _, count = train(*args)
+        return output, (mean.detach(), var.detach(), count)
+
+    if wants_grad(input, weight, bias, residual):
+        statistics: list[Tensor] = []
+        output = apply_groups_train(statistics, *args)
+        mean, var, count = statistics
+    else:
+        with _BelowAutograd():
+            output, mean, var, _, count = _train(*args)
+
+    return output, (mean, var, count)
+
+
+def normalise_groups_by(
+    lane: Lane,
+    mean: Tensor,
+    var: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    index: Tensor,
+    rows: Tensor | None,
+    eps: float,
+    activation: int,
+    slope: float,
+) -> Tensor:
+    """Output by given statistics ``(G, C)``, which are constants: no gradient flows into them.
+
+    ``mean`` and ``var`` are of any float dtype; the others are as in ``normalise_groups``.
+    """
+    dtype = reference.accumulation_dtype(input.dtype)
+    # New tensors: a later commit may change the buffers.
+    mean, invstd = mean.detach().to(dtype, copy=True), (var.detach().to(dtype) + eps).rsqrt()
+    args = (
+        *(input, mean, invstd, weight, bias, residual, mask, index, rows),
+        *(activation, slope),
+    )
+    output: Tensor
+    if lane is not Lane.EAGER:
+        apply = _apply if lane is Lane.COMPILED else reference.batch_norm_groups_apply
+        output = apply(*args)
+    elif wants_grad(input, weight, bias, residual):
+        output = apply_groups_apply(*args)
+    else:
+        with _BelowAutograd():
+            output = _apply(*args)
+
+    return output
