@@ -7,3 +7,6 @@ from ._policy import OnSingle as OnSingle
 from ._updates import accumulate as accumulate
 from ._updates import set_updates as set_updates
 from ._updates import skip_updates as skip_updates
+from ._whitened import WhitenedBatchNorm1d as WhitenedBatchNorm1d
+from ._whitened import WhitenedBatchNorm2d as WhitenedBatchNorm2d
+from ._whitened import WhitenedBatchNorm3d as WhitenedBatchNorm3d

@@ -1,0 +1,216 @@
+"""Normalise by a whitening matrix per group of channels: the batch's own, or a given one.
+
+All in differentiable torch operators, so that one way serves every lane; scale, shift, residual,
+mask and activation follow by the operator for given statistics.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+from ..reference import accumulation_dtype
+from ._commit import commit
+from ._lanes import Lane
+from ._layout import is_channels_last
+from ._normalise import normalise_by
+from ._whiten_root import newton_root, zca_root
+
+__all__ = [
+    "Whitening",
+    "WhiteningMethod",
+    "commit_covariance",
+    "normalise_by_whitened_batch",
+    "normalise_by_whitening",
+]
+
+WhiteningMethod = Literal["zca", "newton"]
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+
+# mean (C,), covariance (G, d, d) biased, count
+Proposal = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """How a covariance becomes a whitening matrix.
+
+    Args:
+        method: ``"zca"``, exact, by eigenvectors; ``"newton"``, about, by matrix products.
+        group_size: d, the channels that are whitened together.
+        eps: added to the variances.
+        iterations: of Newton.
+    """
+
+    method: WhiteningMethod
+    group_size: int
+    eps: float
+    iterations: int
+
+    def root(self, covariance: Tensor) -> Tensor:
+        """``(G, d, d)`` covariances to whitening matrices, in their dtype."""
+        if self.method == "zca":
+            return zca_root(covariance, self.eps)
+
+        return newton_root(covariance, self.eps, self.iterations)
+
+
+def normalise_by_whitened_batch(
+    lane: Lane,
+    how: Whitening,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    activation: int,
+    slope: float,
+) -> tuple[Tensor, Proposal]:
+    """Output, and the batch's mean, covariance and count, detached."""
+    with _full_precision(input):
+        rows = _rows(input, how.group_size)
+        centred, mean, count = _centre(rows, mask)
+        covariance = centred @ centred.mT / count.clamp(min=1)
+        whitened = how.root(covariance) @ centred
+
+    output = _finish(lane, whitened, input, weight, bias, residual, mask, activation, slope)
+
+    return output, (mean.flatten().detach(), covariance.detach(), count)
+
+
+def normalise_by_whitening(
+    lane: Lane,
+    mean: Tensor,
+    whitening: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    activation: int,
+    slope: float,
+) -> Tensor:
+    """Output by given mean ``(C,)`` and matrices ``(G, d, d)``, which are constants."""
+    with _full_precision(input):
+        rows = _rows(input, whitening.shape[-1])
+        # A copy, for the backward: a later commit may change the buffer.
+        matrix = whitening.detach().to(rows.dtype, copy=True)
+        centre = mean.detach().to(rows.dtype).reshape(*rows.shape[:2], 1)
+        whitened = matrix @ (rows - centre)
+
+    return _finish(lane, whitened, input, weight, bias, residual, mask, activation, slope)
+
+
+def commit_covariance(
+    lane: Lane,
+    how: Whitening,
+    buffers: tuple[Tensor, Tensor, Tensor, Tensor],
+    proposal: tuple[Tensor, Tensor],
+    momentum: float | None,
+) -> None:
+    """Write a batch's covariance into the buffers, by the rules of a variance.
+
+    Args:
+        lane: the way of the call that made the proposal.
+        how: gives the whitening matrix of memory.
+        buffers: ``running_covariance`` and ``running_whitening`` ``(G, d, d)``; the counters
+            ``num_batches_tracked ()`` and ``num_nonfinite (C,)`` before this batch, only read.
+        proposal: ``covariance (G, d, d)``, biased, and ``count``, ``()`` or ``(C,)``.
+        momentum: torch's weight of the new; None: the average of all batches.
+    """
+    memory, whitening, tracked, lost = buffers
+    covariance, count = proposal
+    entries = memory.view(-1)
+    new = covariance.reshape(-1)
+    counters = tracked.clone(), _per_entry(lost, memory)
+    if count.dim():
+        count = _per_entry(count, memory)
+    nothing = torch.zeros_like(entries)
+    commit(
+        lane, (nothing, entries, *counters), (torch.zeros_like(new), new, count), momentum
+    )  # as variances whose means are 0
+
+    outside = lane is Lane.PLAIN and not _is_wrapped(memory) and not _is_wrapped(whitening)
+    with torch.no_grad(), temporarily_clear_interpreter_stack() if outside else nullcontext():
+        whitening.copy_(how.root(memory))
+
+
+def _per_entry(values: Tensor, memory: Tensor) -> Tensor:
+    """``(C,)``, the same in a whole group, for each entry of the matrices ``(G, d, d)``."""
+    groups, size, _ = memory.shape
+    each = values.view(groups, size)[:, :1]
+
+    return each.expand(groups, size * size).reshape(-1)
+
+
+def _full_precision(input: Tensor) -> AbstractContextManager[Any]:
+    """Autocast would narrow the products."""
+    kind = input.device.type
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+
+    return torch.autocast(kind, enabled=False)
+
+
+def _rows(input: Tensor, group_size: int) -> Tensor:
+    """``(N, C, *)`` as ``(G, d, positions)`` in the accumulation dtype."""
+    channels = input.shape[1]
+    positions = input.shape[0]
+    for size in input.shape[2:]:
+        positions = positions * size
+    x = input.to(accumulation_dtype(input.dtype)).movedim(1, 0)
+
+    return x.reshape(channels // group_size, group_size, positions)
+
+
+def _centre(rows: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Differences from the mean (0 where padded), the mean ``(G, d, 1)``, the count."""
+    if mask is None:
+        real = None
+        count = torch.full((), rows.shape[-1], dtype=torch.int64, device=rows.device)
+    else:
+        real = mask.reshape(-1)
+        count = real.sum()
+        rows = torch.where(real, rows, 0.0)
+    divisor = count.clamp(min=1)
+
+    # From near the mean: far from 0 its rounding would be that of a large number.
+    near = rows.detach().sum(-1, keepdim=True) / divisor
+    differences = rows - near
+    if real is not None:
+        differences = torch.where(real, differences, 0.0)
+    rest = differences.sum(-1, keepdim=True) / divisor
+    centred = differences - rest
+    if real is not None:
+        centred = torch.where(real, centred, 0.0)
+
+    return centred, near + rest, count
+
+
+def _finish(
+    lane: Lane,
+    whitened: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    activation: int,
+    slope: float,
+) -> Tensor:
+    """Scale, shift, add, activate; back to shape, layout and dtype of the input."""
+    channels = input.shape[1]
+    x = whitened.reshape(channels, input.shape[0], *input.shape[2:]).movedim(0, 1)
+    if lane is not Lane.PLAIN:
+        last = is_channels_last(input)
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x.contiguous()
+    if residual is not None:
+        residual = residual.to(x.dtype)
+
+    mean, var = x.new_zeros(channels), x.new_ones(channels)
+    output = normalise_by(lane, mean, var, x, weight, bias, residual, mask, 0.0, activation, slope)
+
+    return output.to(input.dtype)
