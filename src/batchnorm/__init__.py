@@ -7,9 +7,14 @@ from ._types import BatchStats as BatchStats
 from .layers import BatchNorm1d as BatchNorm1d
 from .layers import BatchNorm2d as BatchNorm2d
 from .layers import BatchNorm3d as BatchNorm3d
+from .layers import BatchNormGRU as BatchNormGRU
+from .layers import BatchNormLSTM as BatchNormLSTM
+from .layers import RecurrentBatchNorm as RecurrentBatchNorm
+from .layers import SequenceBatchNorm as SequenceBatchNorm
 from .layers import WhitenedBatchNorm1d as WhitenedBatchNorm1d
 from .layers import WhitenedBatchNorm2d as WhitenedBatchNorm2d
 from .layers import WhitenedBatchNorm3d as WhitenedBatchNorm3d
+from .layers import SyncBatchNorm as SyncBatchNorm
 from .layers import accumulate as accumulate
 from .layers import set_updates as set_updates
 from .layers import skip_updates as skip_updates
