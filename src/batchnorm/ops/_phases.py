@@ -16,7 +16,7 @@ from ._lanes import Lane, wants_grad
 from ._saving import saved_in_train
 from ._schemas import NAMESPACE
 
-__all__ = ["Agree", "measure", "normalise_by_agreed"]
+__all__ = ["Agree", "agree_by_sums", "measure", "normalise_by_agreed"]
 
 _ops = getattr(torch.ops, NAMESPACE)
 _stats = _ops.batch_norm_stats.default
@@ -227,16 +227,23 @@ def _connected(saved: tuple[Any, ...], ctx: Any) -> tuple[Any, ...]:
     agree = ctx.form[2]
     mean, var, own = reference.batch_norm_stats(input, mask)
     if agree is not None:
-        share = own.to(mean.dtype) / count.clamp(min=1).to(mean.dtype)
-        nothing = torch.zeros_like(mean)
-        total_mean, within = agree(mean * share, var * share)
-        between, _ = agree((mean - total_mean).square() * share, nothing)
-        mean, var = total_mean, within + between
+        mean, var = agree_by_sums(agree, mean, var, own, count)
     # invstd⁻² = var + eps; its value stays, its dependence on var is what counts.
     eps = (invstd.square().reciprocal() - var).detach()
     invstd = (var + eps).rsqrt()
 
     return input, weight, bias, mean, invstd, residual, output, mask, count
+
+
+def agree_by_sums(
+    agree: Agree, mean: Tensor, var: Tensor, own: Tensor, count: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over all, differentiably, from one's own and both counts."""
+    share = own.to(mean.dtype) / count.clamp(min=1).to(mean.dtype)
+    whole_mean, within = agree(mean * share, var * share)
+    between, _ = agree((mean - whole_mean).square() * share, torch.zeros_like(mean))
+
+    return whole_mean, within + between
 
 
 # Without Python's part of it, which is for torch.func alone.

@@ -1,0 +1,131 @@
+"""What ranks tell each other: statistics and count with a header, and a first greeting.
+
+A message is int32 so that no conversion can touch its bits: mean, var, count, header. Message
+sizes must agree before anything is sent, for gloo aborts the process on a longer one and reads
+garbage from a shorter one; the greeting has one size for every layer.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._errors import explain
+from ._collectives import Seat, gather
+
+__all__ = ["Header", "check_headers", "greet", "pack", "unpack"]
+
+_NAME_BYTES = 120
+_WORD = torch.int32
+_CODES = {torch.float32: 0, torch.float64: 1}
+
+
+class Header(NamedTuple):
+    """Which layer a message is about: packed into one int64."""
+
+    slot: int
+    channels: int
+    dtype_code: int
+
+    @classmethod
+    def of(cls, seat: Seat, mean: Tensor) -> "Header":
+        """The header of a message that carries ``mean``."""
+        return cls(seat.slot, mean.shape[0], _CODES[mean.dtype])
+
+    @property
+    def code(self) -> int:
+        """A positive int64: slot, channels, dtype."""
+        return (self.slot % 2**24) << 36 | (self.channels % 2**32) << 4 | self.dtype_code << 1 | 1
+
+    @classmethod
+    def decode(cls, code: int) -> "Header":
+        """The inverse of ``code``."""
+        return cls(code >> 36, code >> 4 & (2**32 - 1), code >> 1 & 7)
+
+    def __str__(self) -> str:
+        dtype = "float64" if self.dtype_code == 1 else "float32"
+        return f"layer {self.slot} with {self.channels} channels in {dtype}"
+
+
+def pack(seat: Seat, mean: Tensor, var: Tensor, count: Tensor) -> Tensor:
+    """``(L,)`` int32: the message of one rank."""
+    header = count.new_full((1,), Header.of(seat, mean).code)
+    parts = (mean, var, count.reshape(1), header)
+
+    return torch.cat([part.view(_WORD) for part in parts])
+
+
+def unpack(everyone: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``mean`` and ``var`` ``(ranks, C)``, ``count`` and header code ``(ranks, 1)``."""
+    words = (everyone.shape[1] - 4) // 2
+    mean, var, count, header = everyone.split([words, words, 2, 2], 1)
+
+    return (
+        mean.contiguous().view(dtype),
+        var.contiguous().view(dtype),
+        count.contiguous().view(torch.int64),
+        header.contiguous().view(torch.int64),
+    )
+
+
+def check_headers(seat: Seat, codes: list[int]) -> None:
+    """Everyone's message is about the same layer.
+
+    Raises:
+        RuntimeError: it is not.
+    """
+    if len(set(codes)) == 1:
+        return
+
+    said = [f"{Header.decode(code)} from {_ranks(codes, code)}" for code in dict.fromkeys(codes)]
+    raise RuntimeError(
+        explain(
+            seat.place,
+            "all ranks must call the same layers in the same order",
+            "; ".join(said),
+            "Look for a branch that only some ranks take",
+        )
+    )
+
+
+def greet(seat: Seat, name: str, channels: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Meet for the first time: everyone says which layer it brings.
+
+    Raises:
+        RuntimeError: the layers differ in name, channels or dtype.
+    """
+    text = name.encode()[-_NAME_BYTES:].ljust(_NAME_BYTES, b"\0")
+    numbers = [channels, _CODES[dtype], seat.slot]
+    message = torch.tensor([*text, *(v >> s & 255 for v in numbers for s in (0, 8, 16, 24))])
+    everyone = gather(seat, message.to(device, torch.uint8))
+
+    said = [_describe(row) for row in everyone.tolist()]
+    if len(set(said)) == 1:
+        return
+
+    raise RuntimeError(
+        explain(
+            seat.place,
+            "all ranks must bring the same layer, with the same channels and dtype",
+            "; ".join(f"{what} from {_ranks(said, what)}" for what in dict.fromkeys(said)),
+            "Build the same model on every rank, and call its layers in the same order",
+        )
+    )
+
+
+def _describe(row: list[int]) -> str:
+    name = bytes(row[:_NAME_BYTES]).rstrip(b"\0").decode(errors="replace")
+    channels, dtype_code, slot = (
+        int.from_bytes(bytes(row[at : at + 4]), "little")
+        for at in range(_NAME_BYTES, _NAME_BYTES + 12, 4)
+    )
+    dtype = "float64" if dtype_code == 1 else "float32"
+
+    return f"{name!r} with {channels} channels in {dtype} as layer {slot}"
+
+
+def _ranks(said: Sequence[object], what: object) -> str:
+    ranks = [str(rank) for rank, other in enumerate(said) if other == what]
+
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(ranks)}"
