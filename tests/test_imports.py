@@ -45,6 +45,7 @@ FOREIGN = {
         "rich",
     },
     "cli": {"torch", "cyclopts", "rich"},
+    "stats": {"torch", "rich", "altair"},  # the latter two where they are asked for
     "triton": {"torch", "triton"},
 }
 

@@ -24,11 +24,12 @@ NAMES = {
     "functional",
     "info",
     "keep_pages",
+    "recalibrate",
     "set_updates",
     "skip_updates",
 }
 FUNCTIONS = {"batch_norm", "batch_norm_stats", "update_running"}
-FLOORS = {"layers", "ops", "reference", "lab", "cli"}
+FLOORS = {"layers", "stats", "ops", "reference", "lab", "cli"}
 
 
 def public(module) -> set[str]:

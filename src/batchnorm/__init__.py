@@ -18,5 +18,6 @@ from .layers import SyncBatchNorm as SyncBatchNorm
 from .layers import accumulate as accumulate
 from .layers import set_updates as set_updates
 from .layers import skip_updates as skip_updates
+from .stats import recalibrate as recalibrate
 
 __version__ = "0.1.0"

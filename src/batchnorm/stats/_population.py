@@ -1,0 +1,175 @@
+"""The mean and variance of everything that all batches hold, and how sure they are."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from .._errors import explain
+from .._types import BatchStats
+
+__all__ = ["Interval", "Population"]
+
+_ROWS = 11
+
+
+class Interval(NamedTuple):
+    """Half widths of confidence intervals, ``(C,)`` each; inf with fewer than two batches.
+
+    Args:
+        mean: of the mean, in units of x.
+        var: of the variance, in units of x².
+    """
+
+    mean: Tensor
+    var: Tensor
+
+
+class Population:
+    r"""Mean and variance of all values of all batches, as if they had been one batch.
+
+    The variance within batches and between their means, weighted by count; in float64. A channel
+    of a batch that is not finite is left out and counted.
+
+    The intervals take the batches, not the values, as the independent draws: pixels of one image
+    and examples that came together are not independent.
+
+    .. math:: \mathrm{se}_\mu^2 = \tfrac{B}{B-1} \sum_b \tfrac{n_b^2}{n^2} (\mu_b - \mu)^2 \qquad
+        \mathrm{se}_{\sigma^2}^2 = \tfrac{B}{B-1} \sum_b \tfrac{n_b^2}{n^2}
+        \bigl(\sigma_b^2 + (\mu_b - \mu)^2 - \sigma^2\bigr)^2
+
+    Source: Chan, Golub & LeVeque 1979 for the merge; Cochran 1977, chapter 6 (ratio estimators of
+        clusters), for the errors.
+
+    Example:
+        >>> population = Population()
+        >>> for x in (torch.tensor([[1.0], [3.0]]), torch.tensor([[11.0], [13.0]])):
+        ...     population.update(batchnorm.functional.batch_norm_stats(x))
+        >>> population.result().mean, population.result().var
+        (tensor([7.], dtype=torch.float64), tensor([26.], dtype=torch.float64))
+    """
+
+    def __init__(self) -> None:
+        empty = torch.zeros(0, dtype=torch.float64)
+        self._pooled = BatchStats(empty.long(), empty, empty)
+        # Sums over batches of n² times 1, a, q, a², a·q, q²; a and q: a batch's first and second
+        # moment about the pooled mean.
+        self._sums = torch.zeros(6, 0, dtype=torch.float64)
+        self._batches = self._lost = empty.long()
+
+    @property
+    def batches(self) -> Tensor:
+        """Int64 ``(C,)``: batches that entered each channel."""
+        return self._batches
+
+    @property
+    def lost(self) -> Tensor:
+        """Int64 ``(C,)``: batches that were not finite there."""
+        return self._lost
+
+    def update(self, stats: BatchStats) -> None:
+        """Take one batch."""
+        self.merge(Population._of(stats))
+
+    @classmethod
+    def _of(cls, stats: BatchStats) -> Self:
+        clean = stats.detach().finite()
+        count = clean.count.expand(clean.mean.shape)
+        weight, var = count.double().square(), clean.var.double()
+        zero = torch.zeros_like(var)
+        one = cls()
+        one._pooled = BatchStats(count, clean.mean.double(), var)
+        one._sums = torch.stack((weight, zero, weight * var, zero, zero, weight * var * var))
+        one._batches = (count > 0).long()
+        one._lost = ((stats.count > 0) & ~stats.is_finite).long()
+
+        return one
+
+    def merge(self, other: Self) -> None:
+        """Take what another estimator saw; the order does not matter up to rounding."""
+        if other._pooled.mean.numel() == 0:
+            return
+        if self._pooled.mean.numel() == 0:
+            self.__dict__.update(other.__dict__)
+            return
+
+        pooled = self._pooled.merge(other._pooled)
+        self._sums = sum(_about(one._sums, one._pooled.mean - pooled.mean) for one in (self, other))  # type: ignore[assignment]
+        self._pooled = pooled
+        self._batches = self._batches + other._batches
+        self._lost = self._lost + other._lost
+
+    def result(self) -> BatchStats:
+        """Count ``(C,)``, mean and biased variance, float64; ``.var_unbiased`` is torch's.
+
+        Raises:
+            RuntimeError: there was no batch.
+        """
+        if self._pooled.mean.numel() == 0:
+            raise RuntimeError(
+                explain("Population", "it needs a batch", "none", "Call update() first")
+            )
+
+        return self._pooled
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Half widths that cover the truth with this probability, for many random batches."""
+        _, _, sum_q, sum_aa, _, sum_qq = self._sums
+        var, size = self._pooled.var, self._pooled.count.clamp(min=1).double()
+        spread = sum_qq - 2 * var * sum_q + var * var * self._sums[0]
+        degrees = self._batches.double() - 1
+        scale = _student(confidence, degrees) * ((degrees + 1) / degrees.clamp(min=1)).sqrt() / size
+        widths = (scale * part.clamp(min=0).sqrt() for part in (sum_aa, spread))
+
+        return Interval(*(width.where(degrees > 0, torch.inf) for width in widths))
+
+    def pack(self, like: Tensor) -> Tensor:
+        """Everything in one float64 tensor ``(11, numel)``, zeros when empty; shape of ``like``."""
+        if self._pooled.mean.numel() == 0:
+            return torch.zeros(_ROWS, like.numel(), dtype=torch.float64, device=like.device)
+
+        rows = (*self._pooled_rows(), *self._sums, self._batches, self._lost)
+
+        return torch.stack([row.double().reshape(-1) for row in rows])
+
+    def _pooled_rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self._pooled.count, self._pooled.mean, self._pooled.var
+
+    @classmethod
+    def unpack(cls, packed: Tensor, like: Tensor) -> Self:
+        """The inverse of :meth:`pack`."""
+        count, mean, var, *sums, batches, lost = packed.reshape(_ROWS, *like.shape)
+        one = cls()
+        one._pooled = BatchStats(count.long(), mean, var)
+        one._sums, one._batches, one._lost = torch.stack(sums), batches.long(), lost.long()
+
+        return one
+
+
+def _about(sums: Tensor, d: Tensor) -> Tensor:
+    """The sums about a mean that lies ``d`` lower: a → a + d, q → q + 2·d·a + d²."""
+    s, a, q, aa, aq, qq = sums
+    return torch.stack(
+        (
+            s,
+            a + d * s,
+            q + 2 * d * a + d**2 * s,
+            aa + 2 * d * a + d**2 * s,
+            aq + 2 * d * aa + d * q + 3 * d**2 * a + d**3 * s,
+            qq + 4 * d * aq + 2 * d**2 * q + 4 * d**2 * aa + 4 * d**3 * a + d**4 * s,
+        )
+    )
+
+
+def _student(confidence: float, degrees: Tensor) -> Tensor:
+    """Two-sided quantile of Student's t (Cornish-Fisher; within 1 % from 4 degrees on)."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    v = degrees.clamp(min=1)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+
+    return z + first / v + second / v**2 + third / v**3
