@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from batchnorm import reference
+from tests import tolerance
+from tests.activations import ACTS
 from tests.calls import Backward, Forward, saved, wants_grad_residual
 from tests.calls import backward as plain_backward
 from tests.calls import train as plain_train
@@ -153,3 +155,33 @@ def _samples(case: Case, at: Tensor) -> Case:
         for name in ("input", "residual", "mask", "grad")
     }
     return dataclasses.replace(case, **pick)
+
+
+def parts(g: Groups) -> list[tuple[int, Tensor, Case]]:
+    """Each group that has samples: its number, its samples, and they as a case for tolerances.
+
+    Weight and bias of such a case are the largest of all rows: they bound the rounding of each.
+    """
+
+    def bound(table: Tensor | None) -> Tensor | None:
+        return table if table is None or g.rows is None else table.abs().amax(0)
+
+    case = dataclasses.replace(g.case, weight=bound(g.weight), bias=bound(g.bias))
+    members = ((i, (g.index == i).nonzero().flatten()) for i in range(g.groups))
+
+    return [(i, at, _samples(case, at)) for i, at in members if len(at)]
+
+
+def off_kinks(g: Groups) -> Groups:
+    """The same with a cotangent of zero where rounding may decide the side of a kink."""
+    if not g.case.act.kinks:
+        return g
+
+    wide = g.double()
+    wide = dataclasses.replace(wide, case=dataclasses.replace(wide.case, act=ACTS["identity"]))
+    pre = train(reference, wide).output
+    grad = g.case.grad.clone(memory_format=torch.preserve_format)
+    for _, at, part in parts(g):
+        grad[at] = tolerance.off_kinks(part, pre[at]).grad
+
+    return dataclasses.replace(g, case=g.case.with_grad(grad))

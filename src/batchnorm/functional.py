@@ -13,6 +13,7 @@ from ._types import Activation, ActivationName, BatchStats
 from .ops import (
     Lane,
     broadcast_mask,
+    check_affine,
     check_inplace,
     check_input,
     check_number,
@@ -48,8 +49,8 @@ def batch_norm(
 
     Args:
         input: ``(N, C, *)``, float16, bfloat16, float32 or float64, any strides.
-        weight: γ, ``(C,)``, any float dtype; None: 1.
-        bias: β, ``(C,)``, any float dtype; None: 0.
+        weight: γ, ``(C,)``, or ``(N, C)`` with one row per sample, any float dtype; None: 1.
+        bias: β, likewise; None: 0.
         stats: normalise by these; None: by the batch's own. Gradients flow into them if their
             mean or variance requires grad.
         residual: r, shape and dtype of ``input``.
@@ -87,8 +88,8 @@ def batch_norm(
     slope = check_slope(who, code, slope)
     check_number(who, "eps", eps, zero=stats is not None)
     check_input(who, input)
-    check_per_channel(who, "weight", weight, input)
-    check_per_channel(who, "bias", bias, input)
+    check_affine(who, "weight", weight, input)
+    check_affine(who, "bias", bias, input)
     if residual is not None:
         check_residual(who, residual, input)
     if mask is not None:

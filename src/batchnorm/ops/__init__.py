@@ -6,6 +6,7 @@ from . import _group_functions as _group_functions
 from . import _registered as _registered
 from ._checks import FLOAT_DTYPES as FLOAT_DTYPES
 from ._checks import broadcast_mask as broadcast_mask
+from ._checks import check_affine as check_affine
 from ._checks import check_channels as check_channels
 from ._checks import check_device as check_device
 from ._checks import check_input as check_input

@@ -13,6 +13,7 @@ from .._types import Activation
 __all__ = [
     "FLOAT_DTYPES",
     "broadcast_mask",
+    "check_affine",
     "check_channels",
     "check_device",
     "check_input",
@@ -112,6 +113,30 @@ def check_per_channel(who: str, name: str, tensor: Tensor | None, input: Tensor)
                 f"{name} must have one value per channel, shape ({channels},)",
                 f"{name} of shape {tuple(tensor.shape)}, input of shape {tuple(input.shape)}",
                 f"Pass {name} with {channels} values",
+            )
+        )
+    check_device(who, name, tensor, input)
+
+
+def check_affine(who: str, name: str, tensor: Tensor | None, input: Tensor) -> None:
+    """``tensor`` is None, or float ``(C,)`` or ``(N, C)`` on the device of ``input``.
+
+    Raises:
+        DtypeError: it is not a float.
+        ShapeError: it has another shape.
+        RuntimeError: it lies elsewhere.
+    """
+    if tensor is None or tensor.dim() != 2 or not tensor.dtype.is_floating_point:
+        check_per_channel(who, name, tensor, input)
+        return
+
+    if tensor.shape != input.shape[:2]:
+        raise ShapeError(
+            explain(
+                who,
+                f"{name} of each sample must have shape (N, C) = {tuple(input.shape[:2])}",
+                f"shape {tuple(tensor.shape)}",
+                "Pass one row per sample, or (C,) for all of them",
             )
         )
     check_device(who, name, tensor, input)

@@ -8,7 +8,12 @@ from ._group_functions import apply_groups_apply, apply_groups_train
 from ._lanes import Lane, wants_grad
 from ._schemas import NAMESPACE
 
-__all__ = ["normalise_groups", "normalise_groups_by"]
+__all__ = [
+    "normalise_groups",
+    "normalise_groups_by",
+    "normalise_samples",
+    "normalise_samples_by",
+]
 
 _ops = getattr(torch.ops, NAMESPACE)
 _train = _ops.batch_norm_groups_train.default
@@ -98,3 +103,59 @@ def normalise_groups_by(
             output = _apply(*args)
 
     return output
+
+
+def normalise_samples(
+    lane: Lane,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    eps: float,
+    activation: int,
+    slope: float,
+) -> tuple[Tensor, Proposal]:
+    """``normalise_by_batch`` with a weight and bias of its own, ``(N, C)``, for each sample."""
+    index, rows, weight, bias = _rows_of_samples(input, weight, bias)
+    output, (mean, var, count) = normalise_groups(
+        lane, input, weight, bias, residual, mask, index, 1, rows, eps, activation, slope
+    )
+
+    return output, (mean.squeeze(0), var.squeeze(0), count.squeeze(0))
+
+
+def normalise_samples_by(
+    lane: Lane,
+    mean: Tensor,
+    var: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    eps: float,
+    activation: int,
+    slope: float,
+) -> Tensor:
+    """``normalise_by`` with a weight and bias of its own, ``(N, C)``, for each sample."""
+    index, rows, weight, bias = _rows_of_samples(input, weight, bias)
+    mean, var = mean.unsqueeze(0), var.unsqueeze(0)
+
+    return normalise_groups_by(
+        lane, mean, var, input, weight, bias, residual, mask, index, rows, eps, activation, slope
+    )
+
+
+def _rows_of_samples(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """All samples in group 0, each with a row; one of the two tables may be ``(C,)``."""
+    samples = input.shape[0]
+    rows = torch.arange(samples, device=input.device)
+    weight, bias = (
+        table if table is None or table.dim() == 2 else table.expand(samples, -1)
+        for table in (weight, bias)
+    )
+
+    return torch.zeros_like(rows), rows, weight, bias

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import reference
 from ._functions import apply_eval, apply_eval_, apply_train, apply_train_
+from ._groups import normalise_samples, normalise_samples_by
 from ._lanes import Lane, wants_grad
 from ._schemas import NAMESPACE
 
@@ -39,8 +40,13 @@ def normalise_by_batch(
     slope: float,
     inplace: bool = False,
 ) -> tuple[Tensor, Proposal]:
-    """Output and the batch's statistics, detached; ``inplace`` permits to overwrite the input."""
+    """Output and the batch's statistics, detached; ``inplace`` permits to overwrite the input.
+
+    ``weight`` and ``bias`` are ``(C,)``, or ``(N, C)``: of each sample.
+    """
     output: Tensor
+    if (weight is not None and weight.dim() == 2) or (bias is not None and bias.dim() == 2):
+        return normalise_samples(lane, input, weight, bias, residual, mask, eps, activation, slope)
     if lane is not _EAGER:
         train = _train if lane is Lane.COMPILED else reference.batch_norm_train
         output, mean, var, _, count = train(
@@ -89,6 +95,10 @@ def normalise_by(
 ) -> Tensor:
     """Output by given statistics, which are constants: no gradient flows into them."""
     output: Tensor
+    if (weight is not None and weight.dim() == 2) or (bias is not None and bias.dim() == 2):
+        return normalise_samples_by(
+            lane, mean, var, input, weight, bias, residual, mask, eps, activation, slope
+        )
     if lane is not _EAGER:
         return _normalise_traced(
             lane, input, mean, var, weight, bias, residual, mask, eps, activation, slope

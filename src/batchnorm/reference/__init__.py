@@ -19,6 +19,7 @@ from ._forward import batch_norm_train as batch_norm_train
 from ._groups import batch_norm_groups_apply as batch_norm_groups_apply
 from ._groups import batch_norm_groups_backward as batch_norm_groups_backward
 from ._groups import batch_norm_groups_commit as batch_norm_groups_commit
+from ._groups import batch_norm_groups_merge as batch_norm_groups_merge
 from ._groups import batch_norm_groups_stats as batch_norm_groups_stats
 from ._groups import batch_norm_groups_train as batch_norm_groups_train
 from ._shapes import accumulation_dtype as accumulation_dtype

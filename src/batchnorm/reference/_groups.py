@@ -17,6 +17,7 @@ __all__ = [
     "batch_norm_groups_apply",
     "batch_norm_groups_backward",
     "batch_norm_groups_commit",
+    "batch_norm_groups_merge",
     "batch_norm_groups_stats",
     "batch_norm_groups_train",
 ]
@@ -218,6 +219,30 @@ def batch_norm_groups_commit(
     return new_mean, new_var, num_batches_tracked + (count > 0).any(1), new_nonfinite
 
 
+def batch_norm_groups_merge(
+    mean: Tensor, var: Tensor, count: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Statistics of all groups together: ``(G, C)``, ``(G, C)``, ``(G,)`` to those of one batch.
+
+    Numerics: in float64, by the groups' counts; exact up to the rounding of what is given.
+
+    Source: Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm".
+    """
+    total = count.sum()
+    share = (_wide(count.to(mean.dtype)) / total.clamp(min=1)).unsqueeze(1)
+    wide = _wide(mean)
+
+    whole = (wide * share).sum(0)
+    whole_var = ((_wide(var) + (wide - whole) ** 2) * share).sum(0)
+
+    return whole.to(mean.dtype), whole_var.to(var.dtype), total
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float64 where the device has it."""
+    return values if values.device.type == "mps" else values.double()
+
+
 def _sample_sum(x: Tensor) -> Tensor:
     """``(N, C, *)`` to ``(N, C)``."""
     return x.flatten(2).sum(2) if x.dim() > 2 else x
@@ -232,9 +257,7 @@ def _sample_count(x: Tensor, mask: Tensor | None) -> Tensor:
 
 def _sum_by(values: Tensor, index: Tensor, groups: int) -> Tensor:
     """Sum of the samples of each group: ``(N, ...)`` to ``(G, ...)``."""
-    wide = values
-    if values.dtype.is_floating_point and values.device.type != "mps":  # it has no float64
-        wide = values.double()
+    wide = _wide(values) if values.dtype.is_floating_point else values
     sums = wide.new_zeros(groups, *values.shape[1:]).index_add(0, index, wide)
 
     return sums.to(values.dtype)
