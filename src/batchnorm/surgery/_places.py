@@ -9,11 +9,10 @@ __all__ = ["kind", "paths_of", "places_of", "unreachable_place"]
 
 
 def kind(module: nn.Module) -> str:
-    """The module's class name; with its package where it is not torch's or ours."""
+    """The module's class with the package that it comes from: ``"torch.BatchNorm2d"``."""
     cls = type(module)
-    package = cls.__module__.split(".")[0]
 
-    return cls.__name__ if package in ("torch", "batchnorm") else f"{package}.{cls.__name__}"
+    return f"{cls.__module__.split('.')[0]}.{cls.__name__}"
 
 
 def paths_of(model: nn.Module) -> dict[nn.Module, list[str]]:

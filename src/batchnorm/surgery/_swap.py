@@ -1,5 +1,6 @@
 """A set of changes to a model that happen all at once or not at all, and can be taken back."""
 
+import inspect
 from typing import Any
 
 from torch import Tensor, nn
@@ -175,8 +176,9 @@ def carry_over(old: nn.Module, new: nn.Module) -> None:
     for name in _HOOKS:
         if name in old.__dict__ and not new.__dict__.get(name):
             new.__dict__[name] = old.__dict__[name]
+    arguments = inspect.signature(type(old)).parameters
     for name, value in old.__dict__.items():
-        if name not in new.__dict__ and not hasattr(type(new), name):
+        if not name.startswith("_") and name not in arguments and name not in new.__dict__:
             new.__dict__[name] = value
 
 
