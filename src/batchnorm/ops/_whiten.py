@@ -52,10 +52,11 @@ class Whitening:
 
     def root(self, covariance: Tensor) -> Tensor:
         """``(G, d, d)`` covariances to whitening matrices, in their dtype."""
-        if self.method == "zca":
-            return zca_root(covariance, self.eps)
+        with _full_precision(covariance):
+            if self.method == "zca":
+                return zca_root(covariance, self.eps)
 
-        return newton_root(covariance, self.eps, self.iterations)
+            return newton_root(covariance, self.eps, self.iterations)
 
 
 def normalise_by_whitened_batch(
@@ -143,7 +144,7 @@ def _per_entry(values: Tensor, memory: Tensor) -> Tensor:
     groups, size, _ = memory.shape
     each = values.view(groups, size)[:, :1]
 
-    return each.expand(groups, size * size).reshape(-1)
+    return each.expand(groups, size * size).reshape(-1).contiguous()
 
 
 def _full_precision(input: Tensor) -> AbstractContextManager[Any]:

@@ -72,9 +72,12 @@ def newton_root(covariance: Tensor, eps: float, iterations: int) -> Tensor:
     trace = regular.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     unit = regular / trace
 
-    root = identity.expand_as(unit)
+    # The paper's root (3 - root² unit) / 2 in exact arithmetic; its own form loses, by rounding,
+    # that root and unit commute, and diverges after some iterations (Higham 2008, section 6.4).
+    root, rest = identity.expand_as(unit), unit
     for _ in range(iterations):
-        root = 1.5 * root - 0.5 * (root @ root @ root @ unit)
+        step = 1.5 * identity - 0.5 * (root @ rest)
+        root, rest = step @ root, rest @ step
 
     return root * trace.rsqrt()
 
