@@ -11,6 +11,9 @@ from .layers import BatchNormGRU as BatchNormGRU
 from .layers import BatchNormLSTM as BatchNormLSTM
 from .layers import RecurrentBatchNorm as RecurrentBatchNorm
 from .layers import SequenceBatchNorm as SequenceBatchNorm
+from .layers import GhostBatchNorm1d as GhostBatchNorm1d
+from .layers import GhostBatchNorm2d as GhostBatchNorm2d
+from .layers import GhostBatchNorm3d as GhostBatchNorm3d
 from .layers import WhitenedBatchNorm1d as WhitenedBatchNorm1d
 from .layers import WhitenedBatchNorm2d as WhitenedBatchNorm2d
 from .layers import WhitenedBatchNorm3d as WhitenedBatchNorm3d

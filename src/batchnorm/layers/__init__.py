@@ -3,6 +3,9 @@
 from ._batchnorm import BatchNorm1d as BatchNorm1d
 from ._batchnorm import BatchNorm2d as BatchNorm2d
 from ._batchnorm import BatchNorm3d as BatchNorm3d
+from ._ghost import GhostBatchNorm1d as GhostBatchNorm1d
+from ._ghost import GhostBatchNorm2d as GhostBatchNorm2d
+from ._ghost import GhostBatchNorm3d as GhostBatchNorm3d
 from ._policy import OnSingle as OnSingle
 from ._sequence import SequenceBatchNorm as SequenceBatchNorm
 from ._sync import SyncBatchNorm as SyncBatchNorm

@@ -11,6 +11,7 @@ from ..ops import (
     FLOAT_DTYPES,
     Lane,
     broadcast_mask,
+    check_affine,
     check_channels,
     check_device,
     check_inplace,
@@ -81,6 +82,8 @@ class _BatchNorm(_Memory):
     inplace: bool = False
 
     _ranks: ClassVar[tuple[int, ...]] = ()
+    # Whether a call may bring a weight and bias.
+    _takes_affine: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -117,7 +120,13 @@ class _BatchNorm(_Memory):
         self._init_memory(device)
 
     def forward(
-        self, input: Tensor, residual: Tensor | None = None, mask: Tensor | None = None
+        self,
+        input: Tensor,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+        *,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Normalise, scale, shift, add the residual, activate.
 
@@ -126,6 +135,9 @@ class _BatchNorm(_Memory):
             residual: shape and dtype of ``input``.
             mask: bool, True = real; ``(N,)`` or ``(N, *)``. Padded positions enter no statistic,
                 come out as 0 and receive no gradient.
+            weight: γ of this call, ``(C,)`` or one row per sample ``(N, C)``, any float dtype; for
+                a layer without one of its own (``affine=False``).
+            bias: β, likewise.
 
         Returns:
             Shape, dtype and memory layout of ``input``.
@@ -142,7 +154,11 @@ class _BatchNorm(_Memory):
             or input.dtype not in FLOAT_DTYPES
         ):
             self._refuse(input)
-        weight, bias, mean, var = self._tensors()
+        own_weight, own_bias, mean, var = self._tensors()
+        if weight is None and bias is None:
+            weight, bias = own_weight, own_bias
+        else:
+            self._check_given(input, weight, bias)
         anchor = weight if mean is None else mean
         if anchor is not None and anchor.device != input.device:
             check_device(type(self).__name__, "the layer", anchor, input)
@@ -216,6 +232,21 @@ class _BatchNorm(_Memory):
         check_channels(who, input, self.num_features)
         raise AssertionError("nothing is wrong with the input")
 
+    def _check_given(self, input: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+        """Weight and bias of a call fit the input, and there are no others."""
+        who = type(self).__name__
+        if self.affine or not self._takes_affine:
+            raise ValueError(
+                explain(
+                    who,
+                    "weight and bias of a call are for layers that can do without their own",
+                    f"affine={self.affine}",
+                    "Use BatchNorm1d, 2d or 3d with affine=False",
+                )
+            )
+        check_affine(who, "weight", weight, input)
+        check_affine(who, "bias", bias, input)
+
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in self._ranks:
             expected = " or ".join(f"{rank}D" for rank in self._ranks)
@@ -273,18 +304,21 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """Batch normalization of ``(N, C)`` or ``(N, C, L)``."""
 
     _ranks = (2, 3)
+    _takes_affine = True
 
 
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """Batch normalization of ``(N, C, H, W)``."""
 
     _ranks = (4,)
+    _takes_affine = True
 
 
 class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     """Batch normalization of ``(N, C, D, H, W)``."""
 
     _ranks = (5,)
+    _takes_affine = True
 
 
 for _layer in (BatchNorm1d, BatchNorm2d, BatchNorm3d):

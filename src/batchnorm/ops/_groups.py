@@ -9,6 +9,7 @@ from ._lanes import Lane, wants_grad
 from ._schemas import NAMESPACE
 
 __all__ = [
+    "affine_rows",
     "normalise_groups",
     "normalise_groups_by",
     "normalise_samples",
@@ -117,7 +118,8 @@ def normalise_samples(
     slope: float,
 ) -> tuple[Tensor, Proposal]:
     """``normalise_by_batch`` with a weight and bias of its own, ``(N, C)``, for each sample."""
-    index, rows, weight, bias = _rows_of_samples(input, weight, bias)
+    weight, bias, rows = affine_rows(input, weight, bias)
+    index = input.new_zeros(input.shape[0], dtype=torch.int64)
     output, (mean, var, count) = normalise_groups(
         lane, input, weight, bias, residual, mask, index, 1, rows, eps, activation, slope
     )
@@ -139,7 +141,8 @@ def normalise_samples_by(
     slope: float,
 ) -> Tensor:
     """``normalise_by`` with a weight and bias of its own, ``(N, C)``, for each sample."""
-    index, rows, weight, bias = _rows_of_samples(input, weight, bias)
+    weight, bias, rows = affine_rows(input, weight, bias)
+    index = input.new_zeros(input.shape[0], dtype=torch.int64)
     mean, var = mean.unsqueeze(0), var.unsqueeze(0)
 
     return normalise_groups_by(
@@ -147,15 +150,17 @@ def normalise_samples_by(
     )
 
 
-def _rows_of_samples(
+def affine_rows(
     input: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """All samples in group 0, each with a row; one of the two tables may be ``(C,)``."""
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Weight, bias and ``rows``, which are None unless one of the tables is ``(N, C)``."""
+    if all(table is None or table.dim() == 1 for table in (weight, bias)):
+        return weight, bias, None
+
     samples = input.shape[0]
-    rows = torch.arange(samples, device=input.device)
     weight, bias = (
         table if table is None or table.dim() == 2 else table.expand(samples, -1)
         for table in (weight, bias)
     )
 
-    return torch.zeros_like(rows), rows, weight, bias
+    return weight, bias, torch.arange(samples, device=input.device)
