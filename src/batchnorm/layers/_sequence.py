@@ -1,7 +1,7 @@
 """Batch norm of sequences: one statistic per channel over all real positions."""
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,6 +140,7 @@ class SequenceBatchNorm(_BatchNorm):
     """
 
     _ranks = (2, 3)
+    _takes_affine = True
 
     def __init__(
         self,
@@ -175,27 +176,14 @@ class SequenceBatchNorm(_BatchNorm):
         )
         self.channel_axis = channel_axis
 
-    @overload
-    def forward(
-        self,
-        input: Tensor,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
-        *,
-        lengths: Lengths | None = None,
-    ) -> Tensor: ...
-
-    @overload
-    def forward(
-        self, input: PackedSequence, residual: PackedSequence | None = None
-    ) -> PackedSequence: ...
-
     def forward(
         self,
         input: Any,
         residual: Any = None,
         mask: Tensor | None = None,
         *,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
         lengths: Lengths | None = None,
     ) -> Any:
         """Normalise, scale, shift, add the residual, activate; padding comes out as 0.
@@ -205,6 +193,9 @@ class SequenceBatchNorm(_BatchNorm):
                 position per row; or a ``PackedSequence`` of such rows.
             residual: as ``input``.
             mask: bool, True = real; ``(N, L)``, or ``(N,)`` for whole sequences.
+            weight: γ of this call, ``(C,)``, or one row for each sequence ``(N, C)`` (for each
+                position of rows and packed sequences); for a layer with ``affine=False``.
+            bias: β, likewise.
             lengths: integers ``(N,)``: the real positions of each sequence, in place of a mask.
 
         Returns:
@@ -217,7 +208,7 @@ class SequenceBatchNorm(_BatchNorm):
         """
         if isinstance(input, PackedSequence):
             rows = packed_rows(type(self).__name__, input, residual, mask, lengths)
-            return repacked(input, super().forward(input.data, rows))
+            return repacked(input, super().forward(input.data, rows, weight=weight, bias=bias))
 
         last = self.channel_axis != 1 and input.dim() == 3
         if last:
@@ -225,7 +216,7 @@ class SequenceBatchNorm(_BatchNorm):
             residual = None if residual is None else residual.transpose(1, 2)
         if lengths is not None:
             mask = self._mask_of(lengths, mask, input)
-        output = super().forward(input, residual, mask)
+        output = super().forward(input, residual, mask, weight=weight, bias=bias)
 
         return output.transpose(1, 2) if last else output
 

@@ -11,7 +11,7 @@ __all__ = ["BatchNormGRU"]
 
 
 class BatchNormGRU(_BatchNormRNN):
-    r"""``torch.nn.GRU`` with batch norm in its gates.
+    r"""Gated recurrent units with batch norm in the gates, in place of ``nn.GRU``.
 
     .. math::
         a = \mathrm{BN}_t(W_{ih} x_t) + b_{ih} \qquad u = \mathrm{BN}_t(W_{hh} h_{t-1}) + b_{hh}
@@ -76,7 +76,7 @@ class BatchNormGRU(_BatchNormRNN):
         def step(t: int, x: Tensor, state: State) -> State:
             return _cell(x, by_hidden(t, F.linear(state[0], weight)), state[0])
 
-        return by_input.over(rows.steps()), step, [by_input, by_hidden]
+        return by_input.over(rows.data, rows.sizes), step, [by_input, by_hidden]
 
 
 def _cell(x: Tensor, u: Tensor, h: Tensor) -> State:

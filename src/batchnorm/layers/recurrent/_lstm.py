@@ -15,7 +15,7 @@ __all__ = ["BatchNormLSTM"]
 
 
 class BatchNormLSTM(_BatchNormRNN):
-    r"""``torch.nn.LSTM`` with batch norm in its gates and its cell.
+    r"""Long short-term memory with batch norm in gates and cell, in place of ``nn.LSTM``.
 
     .. math::
         (i, f, g, o) = \mathrm{BN}_t(W_{hh} h_{t-1}) + \mathrm{BN}_t(W_{ih} x_t) + b
@@ -92,7 +92,7 @@ class BatchNormLSTM(_BatchNormRNN):
             out, c = _cell(by_hidden(t, F.linear(h, weight), residual=x), c)
             return out * by_cell(t, c), c
 
-        return by_input.over(rows.steps()), step, [by_input, by_hidden, by_cell]
+        return by_input.over(rows.data, rows.sizes), step, [by_input, by_hidden, by_cell]
 
 
 def _cell(gates: Tensor, c: Tensor) -> State:

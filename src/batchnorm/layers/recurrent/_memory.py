@@ -87,7 +87,7 @@ class _StepMemory(_Memory):
             buffers[name][steps]
             for name in ("running_mean", "running_var", "num_batches_tracked", "num_nonfinite")
         )
-        count = count.expand_as(mean)
+        count = count.expand_as(mean).contiguous()
         finite = mean.isfinite() & var.isfinite()
         seen = ((count > 1) | ((count > 0) & ~finite)).any(1)
 

@@ -1,6 +1,5 @@
 """Batch norm with statistics of each time step."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -74,6 +73,8 @@ class RecurrentBatchNorm(_StepMemory, _BatchNorm):
     weight_init: float = 0.1
     batch_first: bool = True
 
+    _ranks = (2, 3)
+
     def __init__(
         self,
         num_features: int,
@@ -113,7 +114,7 @@ class RecurrentBatchNorm(_StepMemory, _BatchNorm):
         if self.affine:
             nn.init.constant_(self.weight, self.weight_init)
 
-    def forward(
+    def forward(  # type: ignore[override]  # weight and bias belong to all steps
         self,
         input: Any,
         residual: Any = None,
@@ -146,36 +147,30 @@ class RecurrentBatchNorm(_StepMemory, _BatchNorm):
             rows = packed_rows(who, input, residual, mask, lengths)
             self._check_rows(input.data, rows)
             sizes = input.batch_sizes.tolist()
-            residuals = None if rows is None else rows.split(sizes)
-            return repacked(input, torch.cat(self._walk(first, input.data.split(sizes), residuals)))
+            return repacked(input, torch.cat(self._walk(first, input.data, sizes, rows)))
 
         self._check_rows(input, residual)
         if input.dim() == 2:
-            masks = None if mask is None else [broadcast_mask(who, mask, input)]
-            return self._walk(first, [input], None if residual is None else [residual], masks)[0]
+            real = None if mask is None else broadcast_mask(who, mask, input)
+            return self._walk(first, input, [len(input)], residual, real)[0]
 
-        time = 1 if self.batch_first else 0
-        outputs = self._walk(
-            first,
-            input.unbind(time),
-            None if residual is None else residual.unbind(time),
-            self._masks(input, mask, lengths),
-        )
-        return torch.stack(outputs, time) if outputs else torch.empty_like(input)
+        real = self._real_rows(input, mask, lengths)
+        flat = [
+            None if t is None else (t.transpose(0, 1) if self.batch_first else t).flatten(0, 1)
+            for t in (input, residual)
+        ]
+        time, batch = (1, 0) if self.batch_first else (0, 1)
+        sizes = [input.shape[batch]] * input.shape[time]
+        if not sizes:
+            return torch.empty_like(input)
+        return torch.stack(self._walk(first, flat[0], sizes, flat[1], real), time)
 
     def _walk(
-        self,
-        first: int,
-        inputs: Sequence[Tensor],
-        residuals: Sequence[Tensor] | None,
-        masks: Sequence[Tensor] | None = None,
+        self, first: int, rows: Any, sizes: list[int], *extras: Tensor | None
     ) -> list[Tensor]:
         """Normalise step after step."""
-        if not inputs:
-            return []
-
-        steps = Pass(self, choose_lane(inputs[0]), first, len(inputs))
-        outputs = steps.over(inputs, residuals, masks)
+        steps = Pass(self, choose_lane(rows), first, len(sizes))
+        outputs = steps.over(rows, sizes, *extras)
         steps.finish()
 
         return outputs
@@ -209,10 +204,10 @@ class RecurrentBatchNorm(_StepMemory, _BatchNorm):
         if residual is not None:
             check_residual(who, residual, input)
 
-    def _masks(
+    def _real_rows(
         self, input: Tensor, mask: Tensor | None, lengths: Lengths | None
-    ) -> Sequence[Tensor] | None:
-        """Which sequences are real, step by step."""
+    ) -> Tensor | None:
+        """Bool ``(L·N,)``: which rows are real, step after step."""
         who = type(self).__name__
         if mask is None and lengths is None:
             return None
@@ -228,7 +223,7 @@ class RecurrentBatchNorm(_StepMemory, _BatchNorm):
             turned = mask.t() if mask.dim() == 2 and not self.batch_first else mask
             real = broadcast_mask(who, turned, channels_second)
 
-        return real.t().contiguous().unbind(0)
+        return real.t().flatten()
 
     def extra_repr(self) -> str:
         """The text of the plain layer, and the steps that are remembered."""
