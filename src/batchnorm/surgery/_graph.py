@@ -71,6 +71,10 @@ class Call:
     @property
     def is_passing(self) -> bool:
         """Whether the first argument comes out as it is: identity, or dropout that is off."""
+        if self.module is not None and (
+            self.module._forward_hooks or self.module._forward_pre_hooks
+        ):
+            return False
         if isinstance(self.module, nn.Identity):
             return True
         if isinstance(self.module, nn.modules.dropout._DropoutNd):
@@ -97,11 +101,13 @@ class Graph:
         calls: all of them.
         way: how they were found out.
         notes: why better ways did not work, and what is assumed; one sentence each.
+        through: calls that are to count as identity, beside those that are.
     """
 
     calls: list[Call]
     way: Way
     notes: tuple[str, ...] = ()
+    through: set[Call] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._consumers: dict[Call, list[Call]] = {call: [] for call in self.calls}
@@ -127,6 +133,9 @@ class Graph:
         attributes = (call for call in self.calls if id(call.kwargs.get("value")) in own)
         return any(self.consumers(call) for call in attributes)
 
+    def _passes(self, call: Call) -> bool:
+        return call in self.through or call.is_passing
+
     def source(self, call: Call) -> Call | None:
         """Who gives the first argument, seen through identity and dropout that is off.
 
@@ -134,7 +143,7 @@ class Graph:
         """
         source = call.first
         while source is not None and self.consumers(source) == [call]:
-            if not source.is_passing:
+            if not self._passes(source):
                 return source
             call, source = source, source.first
 
@@ -143,7 +152,7 @@ class Graph:
     def reader(self, call: Call) -> Call | None:
         """The only one who reads a call's values, seen through identity and dropout that is off."""
         readers = self.consumers(call)
-        while len(readers) == 1 and readers[0].is_passing:
+        while len(readers) == 1 and self._passes(readers[0]):
             call = readers[0]
             readers = self.consumers(call)
 

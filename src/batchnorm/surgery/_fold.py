@@ -1,0 +1,188 @@
+"""Fold batch norm into the layers around it, for inference."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._errors import explain
+from ._affine import is_norm, left_over, why_no_affine
+from ._fold_plan import Plan, plan_fold
+from ._graph import Graph, Way
+from ._places import kind, paths_of
+from ._proof import compare, record, widened
+from ._report import Change, Proof, SurgeryReport
+from ._swap import Surgery, carry_over
+from ._trace import trace
+
+__all__ = ["fold"]
+
+# Of the largest output, in float64: far above rounding, far below any mistake.
+_EXACT = 1e-6
+_HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
+_HOW: dict[Way, str] = {
+    "fx": "",
+    "export": "; seen by torch.export, for inputs like the sample",
+    "run": "; seen in a run of the sample, other inputs may go other ways",
+    "parts": "; seen in a part of the model, taken to be called as a whole",
+}
+
+
+def fold(model: nn.Module, sample: Any = None) -> SurgeryReport:
+    r"""Put every batch norm that can go into the convolution or linear layer next to it.
+
+    .. math:: \gamma \frac{(w * x + b) - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+        = (s w) * x + s\,(b - \mu) + \beta, \qquad s = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}
+
+    The layer gets a new weight and a bias; an ``Identity`` (or the activation that was fused into
+    the batch norm) takes the batch norm's place. Works on torch's layers, ours and timm's, before
+    or behind ``Conv1d`` to ``Conv3d``, transposed ones and ``Linear``, also grouped, shared, and
+    through dropout and identity. Behind a batch norm a convolution must not pad with zeros,
+    unless the shift is zero.
+
+    Args:
+        model: is changed in place, and stays as it is when the call raises. Batch norms in
+            training mode are left.
+        sample: a tensor, a tuple of arguments or a dict of named ones. With it the result is
+            compared, and models that torch.fx cannot trace are understood better.
+
+    Returns:
+        What was folded and what was not, why, and how far the outputs moved. ``undo()`` puts the
+        former layers back.
+
+    Raises:
+        ValueError: the model has no batch norm, or all of them are in training mode.
+        RuntimeError: folding changed the outputs by more than rounding.
+
+    Example:
+        >>> conv, norm = torch.nn.Conv2d(3, 4, 3), batchnorm.BatchNorm2d(4, activation="relu")
+        >>> model = torch.nn.Sequential(conv, norm).eval()
+        >>> report = fold(model, torch.randn(2, 3, 8, 8))
+        >>> model
+        Sequential(
+          (0): Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1))
+          (1): ReLU()
+        )
+    """
+    _check(model)
+    exact = sample is not None and _check_exact(model, sample)
+
+    before = [] if sample is None else record(model, sample, gradients=False)
+    surgery, changes = _folded(model, sample)
+    undo = surgery.undo if any(change.action != "skipped" for change in changes) else None
+    proofs: list[Proof] = []
+    if sample is not None:
+        try:
+            proofs = compare(before, record(surgery.model, sample, gradients=False))
+            if not exact:
+                _check_rounding(proofs)
+        except BaseException:
+            surgery.undo()
+            raise
+
+    return SurgeryReport("fold", surgery.model, changes, proofs, undo)
+
+
+def _folded(model: nn.Module, sample: Any) -> tuple[Surgery, list[Change]]:
+    """Fold without proof."""
+    graph = trace(model, sample)
+    plan = plan_fold(model, graph)
+    surgery = Surgery("fold", model)
+    for target, kernel in plan.kernels.items():
+        new = kernel.made()
+        carry_over(target, new)
+        surgery.replace(target, new)
+    places: dict[nn.Module, nn.Module] = {}
+    for layer in plan.folded:
+        calls = graph.calls_of(layer)
+        new = left_over(layer, extras=any(len(call.args) + len(call.kwargs) > 1 for call in calls))
+        new.train(layer.training)
+        new.__dict__.update({name: layer.__dict__[name] for name in _HOOKS})
+        places[layer] = new
+        surgery.replace(layer, new)
+    changes = _changes(model, graph, plan, places)
+    surgery.commit()
+
+    return surgery, changes
+
+
+def _changes(
+    model: nn.Module, graph: Graph, plan: Plan, places: dict[nn.Module, nn.Module]
+) -> list[Change]:
+    paths = {module: ", ".join(found) for module, found in paths_of(model).items()}
+    changes = []
+    for module, path in paths.items():
+        name = kind(module)
+        if module in plan.folded:
+            target, is_before = plan.folded[module]
+            where = "before" if is_before else "behind"
+            reason = f"folded into {paths[target]} {where} it{_HOW[graph.way]}"
+            changes.append(Change(path, "replaced", name, kind(places[module]), reason))
+        elif module in plan.kernels:
+            changes.append(Change(path, "replaced", name, name, "new weight and bias"))
+        elif module in plan.skipped:
+            changes.append(Change(path, "skipped", name, "", plan.skipped[module]))
+
+    return changes
+
+
+def _check(model: nn.Module) -> None:
+    layers = [module for module in model.modules() if is_norm(module)]
+    if not layers:
+        raise ValueError(
+            explain(
+                "fold",
+                "the model must have a batch norm",
+                f"{type(model).__name__} without one",
+                "There is nothing to fold",
+            )
+        )
+    if all(layer.training and why_no_affine(layer) for layer in layers):
+        raise ValueError(
+            explain(
+                "fold",
+                "batch norms must be in eval mode, for only running statistics can be folded",
+                f"{len(layers)} in training mode",
+                "Call model.eval() before",
+            )
+        )
+
+
+def _check_exact(model: nn.Module, sample: Any) -> bool:
+    """Fold a float64 copy and compare; whether that was possible.
+
+    Raises:
+        RuntimeError: the outputs differ by more than rounding.
+    """
+    wide = widened(model, sample)
+    if wide is None:
+        return False
+    twin, wide_sample = wide
+    try:
+        before = record(twin, wide_sample, gradients=False)
+    except Exception:  # it computes something in a dtype of its own
+        return False
+    surgery, _ = _folded(twin, wide_sample)
+    proofs = compare(before, record(surgery.model, wide_sample, gradients=False))
+    _refuse_above(_EXACT, proofs)
+
+    return True
+
+
+def _check_rounding(proofs: list[Proof]) -> None:
+    for proof in proofs:
+        _refuse_above(float(torch.finfo(getattr(torch, proof.dtype)).eps) ** 0.5, [proof])
+
+
+def _refuse_above(limit: float, proofs: list[Proof]) -> None:
+    worst = max((proof.max_rel for proof in proofs), default=0.0)
+    if worst > limit:
+        raise RuntimeError(
+            explain(
+                "fold",
+                "folding must not change the outputs",
+                f"an error of {worst:.2g} of the largest value, where {limit:.1g} is rounding",
+                "The model is as it was. A layer's output is used where tracing does not see it: "
+                "keep hooks and attributes from reading it",
+            )
+        )

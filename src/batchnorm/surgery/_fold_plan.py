@@ -1,0 +1,192 @@
+"""Which batch norm goes into which layer, and why others stay."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ..layers import SequenceBatchNorm, SyncBatchNorm
+from ._affine import affine_of, is_norm, why_no_affine
+from ._fold_into import Kernel, is_target, why_not_behind, why_not_mixed
+from ._graph import Call, Graph
+
+__all__ = ["Plan", "plan_fold"]
+
+
+@dataclass
+class Plan:
+    """What folding will do.
+
+    Args:
+        kernels: the new weight and bias of each layer that takes something in.
+        folded: for each batch norm that goes: the layer, and whether the layer comes before it.
+        skipped: for each that stays: why.
+    """
+
+    kernels: dict[nn.Module, Kernel] = field(default_factory=dict)
+    folded: dict[nn.Module, tuple[nn.Module, bool]] = field(default_factory=dict)
+    skipped: dict[nn.Module, str] = field(default_factory=dict)
+
+
+def plan_fold(model: nn.Module, graph: Graph) -> Plan:
+    """Decide for every batch norm of the model, in the order of the calls."""
+    plan = Plan()
+    called = [module for module in graph.modules() if is_norm(module)]
+    for layer in called:
+        reason = _why_not(graph, layer) or _into_layer_before(plan, graph, layer)
+        if reason and not why_no_affine(layer):
+            reason = _into_layer_behind(plan, graph, layer, reason)
+        if reason:
+            plan.skipped[layer] = reason
+    for layer in model.modules():
+        if is_norm(layer) and layer not in called:
+            plan.skipped[layer] = why_no_affine(layer) or _unseen(graph)
+
+    return plan
+
+
+def _unseen(graph: Graph) -> str:
+    if graph.way == "parts":
+        return "what calls it could not be traced; a sample may help"
+
+    return "it is not called"
+
+
+def _why_not(graph: Graph, layer: nn.Module) -> str:
+    if reason := why_no_affine(layer):
+        return reason
+    if any("lengths" in call.kwargs for call in graph.calls_of(layer)):
+        return "it is called with lengths"
+    if graph.reads_parameters_of(layer):
+        return "its parameters or statistics are read elsewhere"
+
+    return ""
+
+
+def _into_layer_before(plan: Plan, graph: Graph, layer: nn.Module) -> str:
+    """Fold into the layer that feeds it, or say why not."""
+    if layer._forward_pre_hooks:
+        return "it has a hook before its forward, which would see other values"
+    calls = graph.calls_of(layer)
+    sources = list(dict.fromkeys(map(graph.source, calls)))
+    targets = {source.module for source in sources if source is not None}
+    target = targets.pop() if len(targets) == 1 and None not in sources else None
+    if not _fits(target, layer, out=True):
+        return _why_no_partner(graph, calls, "fed")
+
+    assert target is not None
+    readers = [graph.reader(call) for call in graph.calls_of(target)]
+    if reason := _why_not_alone(graph, target, layer, readers):
+        return reason
+    if target._forward_hooks:
+        return "the layer before it has a hook behind its forward, which would see other values"
+
+    affine = affine_of(layer)
+    if reason := why_not_mixed(target, affine, out=True):
+        return reason
+
+    kernel = plan.kernels.get(target) or Kernel.of(target)
+    plan.kernels[target] = kernel.then(affine)
+    plan.folded[layer] = target, True
+    if not _does_more(layer, calls):
+        graph.through.update(calls)
+
+    return ""
+
+
+def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) -> str:
+    """Fold into the layer that reads it, or say why neither works."""
+    calls = graph.calls_of(layer)
+    readers = list(dict.fromkeys(map(graph.reader, calls)))
+    targets = {reader.module for reader in readers if reader is not None}
+    target = targets.pop() if len(targets) == 1 and None not in readers else None
+    if not _fits(target, layer, out=False):
+        return before
+    assert target is not None
+
+    affine = affine_of(layer)
+    sources = [graph.source(call) for call in graph.calls_of(target)]
+    if _does_more(layer, calls):
+        reason = "an activation or residual stands between"
+    elif layer._forward_hooks or target._forward_pre_hooks:
+        reason = "a hook between them would see other values"
+    elif any(len(call.args) + len(call.kwargs) > 1 for call in graph.calls_of(target)):
+        reason = "the layer behind is called with more than its input"
+    else:
+        reason = (
+            _why_not_alone(graph, target, layer, sources)
+            or why_not_behind(target, affine)
+            or why_not_mixed(target, affine, out=False)
+        )
+    if reason:
+        return f"{before}; and not into the layer behind: {reason}"
+
+    kernel = plan.kernels.get(target) or Kernel.of(target)
+    plan.kernels[target] = kernel.after(affine)
+    plan.folded[layer] = target, False
+    graph.through.update(calls)
+
+    return ""
+
+
+def _fits(target: nn.Module | None, layer: nn.Module, *, out: bool) -> bool:
+    """Whether the target's channels are the batch norm's."""
+    if target is None or not is_target(target):
+        return False
+    if not _share_an_axis(target, layer):
+        return False
+    names = ("out_features", "out_channels") if out else ("in_features", "in_channels")
+    channels = next(getattr(target, name) for name in names if hasattr(target, name))
+    features: Any = layer.running_mean
+
+    return bool(channels == features.numel())
+
+
+def _share_an_axis(target: nn.Module, layer: nn.Module) -> bool:
+    """Whether the target's features can be the axis that is normalised.
+
+    Linear layers have theirs in the last axis: behind ``(N, L, C)`` the second is another.
+    """
+    is_linear = isinstance(target, nn.Linear)
+    if isinstance(layer, SequenceBatchNorm):
+        return is_linear == (layer.channel_axis != 1)
+
+    return not is_linear or isinstance(layer, nn.BatchNorm1d | nn.SyncBatchNorm | SyncBatchNorm)
+
+
+def _does_more(layer: nn.Module, calls: list[Call]) -> bool:
+    """Whether it is more than a scale and a shift: activation, residual, mask."""
+    active = getattr(layer, "activation", "identity") != "identity" or hasattr(layer, "act")
+    return active or any(len(call.inputs) > 1 for call in calls)
+
+
+def _why_not_alone(
+    graph: Graph, target: nn.Module, layer: nn.Module, others: list[Call | None]
+) -> str:
+    if graph.reads_parameters_of(target):
+        return "the layer's weight is used elsewhere"
+    if any(other is None or other.module is not layer for other in others):
+        return "the layer is shared with calls that go another way"
+
+    return ""
+
+
+def _why_no_partner(graph: Graph, calls: list[Call], verb: str) -> str:
+    if len(calls) > 1:
+        return f"it is called {len(calls)} times, not always {verb} by the same layer"
+    source = calls[0].first
+    while source is not None and graph._passes(source):
+        source = source.first
+    if source is None:
+        return "what feeds it is not known"
+    if source.module is not None and is_target(source.module):
+        return f"{source.target!r} before it is also read by others, or has other channels"
+
+    return f"{verb} by {_described(source)}, not by a convolution or linear layer"
+
+
+def _described(call: Call) -> str:
+    if call.module is not None:
+        return f"{type(call.module).__name__} {call.target!r}"
+
+    return {"input": "the model's input", "attribute": "a parameter"}.get(call.kind, call.target)
