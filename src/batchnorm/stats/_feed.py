@@ -89,7 +89,8 @@ def tracked(show: bool | None, what: str) -> Iterator[Track]:
             explain(what, "progress=True needs rich", "no such package", "pip install rich")
         ) from None
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=console.is_terminal) as progress:
 
         def track(batches: Iterable[Any], label: str) -> Iterable[Any]:
             total = len(batches) if isinstance(batches, Sized) else None
