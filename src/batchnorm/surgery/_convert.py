@@ -1,5 +1,6 @@
 """Batch norm layers of a model exchanged for layers of another kind."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,13 +9,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .._errors import explain
+from ._fuse import Fusions, plan_fusions
 from ._places import kind, paths_of, unreachable_place
 from ._proof import Mode, record
 from ._prove import commit_and_prove
 from ._report import Change, SurgeryReport
 from ._sources import Source, is_candidate, read
 from ._swap import Surgery, carry_over
-from ._targets import OTHER_FUNCTIONS, SAME_IN_TRAINING, build, parse_target
+from ._targets import OTHER_FUNCTIONS, SAME_IN_TRAINING, build, is_ours, parse_target
 
 __all__ = ["convert"]
 
@@ -82,12 +84,16 @@ def convert(
 
     surgery = Surgery(_WHO, model, optimizer)
     ranks = _ranks(model, candidates, sample)
+    fusions = _fusions(model, candidates, family, sample, only) if fuse else Fusions()
     changes = []
     for layer, paths in candidates.items():
-        change, new = _exchange(model, layer, paths, to, family, ranks.get(layer), only, options)
+        change, new = _exchange(
+            *(model, layer, paths, to, family, ranks.get(layer), only, options, fusions)
+        )
         changes.append(change)
         if new is not None:
             surgery.replace(layer, new)
+    changes += _finish_fusions(surgery, model, fusions)
 
     modes: tuple[Mode, ...] = ("eval", "train") if family in SAME_IN_TRAINING else ("eval",)
     same = family is not None and family not in OTHER_FUNCTIONS
@@ -108,6 +114,7 @@ def _exchange(
     rank: int | None,
     only: Callable[[str, nn.Module], bool] | None,
     options: dict[str, Any],
+    fusions: Fusions,
 ) -> tuple[Change, nn.Module | None]:
     """A new layer and what to say about it, or None and the reason."""
     path, before = ", ".join(paths), kind(layer)
@@ -130,14 +137,67 @@ def _exchange(
     source = read(layer)
     if isinstance(source, str):
         return left(source)
-    if source.family == family and not options:
+    if layer in fusions.activations:
+        name, slope = fusions.activations[layer]
+        source = dataclasses.replace(source, activation=name, slope=slope)
+    elif source.family == family and not options:
         return left("it is one already")
     try:
         new = build(source, family, source.rank or rank, options)
     except ValueError as error:
         return left(str(error))
 
-    return Change(path, "replaced", before, kind(new), _note(source, new)), new
+    note = fusions.notes.get(layer) or _note(source, new)
+    return Change(path, "replaced", before, kind(new), note), new
+
+
+def _fusions(
+    model: nn.Module,
+    layers: dict[nn.Module, list[str]],
+    family: str | None,
+    sample: Any,
+    only: Callable[[str, nn.Module], bool] | None,
+) -> Fusions:
+    """Plan for the layers that will be ours and do nothing but batch norm yet.
+
+    Raises:
+        ValueError: layers of the target cannot fuse anything, or there is no sample as a proof.
+    """
+    if family is None or not is_ours(family):
+        rule, got = "fuse=True needs layers of ours", f"to={family or 'a function'!r}"
+        raise ValueError(explain(_WHO, rule, got, 'Use to="BatchNorm"'))
+    if sample is None:
+        rule = "fuse=True changes what layers do, and must be proved"
+        raise ValueError(explain(_WHO, rule, "no sample", "Pass sample="))
+
+    free = []
+    for layer, paths in layers.items():
+        source = read(layer)
+        chosen = only is None or any(only(path, layer) for path in paths)
+        if isinstance(source, Source) and source.activation == "identity" and chosen:
+            free.append(layer)
+
+    return plan_fusions(model, free, sample)
+
+
+def _finish_fusions(surgery: Surgery, model: nn.Module, fusions: Fusions) -> list[Change]:
+    """Exchange what the fused layers make superfluous."""
+    paths = paths_of(model)
+    changes = []
+    for act in fusions.dropped:
+        identity = nn.Identity()
+        carry_over(act, identity)
+        surgery.replace(act, identity)
+        path = ", ".join(paths[act])
+        reason = "done by batch norm"
+        changes.append(Change(path, "replaced", kind(act), kind(identity), reason))
+    for owner, module in fusions.owners.items():
+        surgery.replace(owner, module)
+        path = ", ".join(paths[owner])
+        reason = "its forward is written anew by torch.fx"
+        changes.append(Change(path, "replaced", kind(owner), type(module).__name__, reason))
+
+    return changes
 
 
 def _note(source: Source, new: nn.Module) -> str:

@@ -16,7 +16,7 @@ from ._activations import module_of
 from ._sources import Source
 from ._swap import carry_over
 
-__all__ = ["OTHER_FUNCTIONS", "SAME_IN_TRAINING", "build", "parse_target"]
+__all__ = ["OTHER_FUNCTIONS", "SAME_IN_TRAINING", "build", "is_ours", "parse_target"]
 
 _TORCH: dict[str, tuple[type[nn.Module] | None, ...]] = {
     "torch.BatchNorm": (None, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
@@ -60,6 +60,11 @@ def _families() -> set[str]:
     return ours | set(_TORCH) | {"GroupNorm", "LayerNorm", "Identity"}
 
 
+def is_ours(family: str) -> bool:
+    """Whether its layers are of this package: they take activations and residuals."""
+    return family not in (*_TORCH, "GroupNorm", "LayerNorm", "Identity")
+
+
 def build(source: Source, family: str, rank: int | None, options: dict[str, Any]) -> nn.Module:
     """A layer of the family in place of the source.
 
@@ -89,8 +94,7 @@ def _construct(source: Source, family: str, rank: int | None, options: dict[str,
     wide = next((t for t in (old.weight, old.bias, old.running_mean) if t is not None), None)
     if wide is not None:
         place["dtype"] = wide.dtype
-    ours = family not in (*_TORCH, "GroupNorm", "LayerNorm")
-    if source.activation != "identity" and not ours:
+    if source.activation != "identity" and not is_ours(family):
         raise ValueError(f"its activation {source.activation!r} would be lost")
     if family in ("GroupNorm", "LayerNorm"):
         _check_options(family, options, {"num_groups"} if family == "GroupNorm" else set())
@@ -107,7 +111,7 @@ def _construct(source: Source, family: str, rank: int | None, options: dict[str,
         **({"process_group": getattr(old, "process_group", None)} if "Sync" in family else {}),
         "bias": not (old.affine and old.bias is None),
     }
-    if ours:
+    if is_ours(family):
         given |= {"activation": source.activation, **source.options}
         if Activation.parse(source.activation).takes_slope:
             given["slope"] = source.slope
