@@ -9,9 +9,13 @@ from .layers import BatchNorm2d as BatchNorm2d
 from .layers import BatchNorm3d as BatchNorm3d
 from .layers import BatchNormGRU as BatchNormGRU
 from .layers import BatchNormLSTM as BatchNormLSTM
+from .layers import BatchRenorm1d as BatchRenorm1d
+from .layers import BatchRenorm2d as BatchRenorm2d
+from .layers import BatchRenorm3d as BatchRenorm3d
 from .layers import GhostBatchNorm1d as GhostBatchNorm1d
 from .layers import GhostBatchNorm2d as GhostBatchNorm2d
 from .layers import GhostBatchNorm3d as GhostBatchNorm3d
+from .layers import Ramp as Ramp
 from .layers import RecurrentBatchNorm as RecurrentBatchNorm
 from .layers import SequenceBatchNorm as SequenceBatchNorm
 from .layers import SyncBatchNorm as SyncBatchNorm

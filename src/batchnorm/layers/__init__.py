@@ -7,6 +7,10 @@ from ._ghost import GhostBatchNorm1d as GhostBatchNorm1d
 from ._ghost import GhostBatchNorm2d as GhostBatchNorm2d
 from ._ghost import GhostBatchNorm3d as GhostBatchNorm3d
 from ._policy import OnSingle as OnSingle
+from ._ramp import Ramp as Ramp
+from ._renorm import BatchRenorm1d as BatchRenorm1d
+from ._renorm import BatchRenorm2d as BatchRenorm2d
+from ._renorm import BatchRenorm3d as BatchRenorm3d
 from ._sequence import SequenceBatchNorm as SequenceBatchNorm
 from ._sync import SyncBatchNorm as SyncBatchNorm
 from ._updates import accumulate as accumulate
