@@ -74,7 +74,7 @@ class Kernel:
         weight = _by_outputs(self.layer, self.weight).unflatten(0, (groups, -1)).transpose(1, 2)
         inputs = weight.flatten(0, 1)
         offset = (inputs * _column(affine.shift, inputs)).view(weight.shape)
-        bias = self.bias + offset.flatten(3).sum(-1).sum(1).flatten()
+        bias = self.bias + offset.sum((1, *range(3, offset.dim()))).flatten()
         inputs = inputs * _column(affine.scale, inputs)
         if affine.mix is not None:
             size = affine.mix.shape[-1]

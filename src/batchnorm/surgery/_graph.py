@@ -168,7 +168,8 @@ def is_leaf(module: nn.Module) -> bool:
         return False
 
     ours = home.startswith(("torch.nn.", "torch.ao.nn.", "batchnorm.layers.", "batchnorm.surgery."))
-    return ours or isinstance(module, _LAYERS)
+    frozen = type(module).__name__ == "FrozenBatchNorm2d"  # torchvision's and detectron2's
+    return ours or frozen or isinstance(module, _LAYERS)
 
 
 def name_of(function: Any) -> tuple[str, bool]:

@@ -1,5 +1,6 @@
 """By torch.export: its operators, put together again into the calls of layers."""
 
+import logging
 from typing import Any
 
 import torch
@@ -19,7 +20,13 @@ def trace_by_export(model: nn.Module, sample: Any) -> Graph:
         Exception: whatever stops ``torch.export``.
     """
     args, kwargs = arguments_of(sample)
-    program = torch.export.export(model, args, kwargs, strict=False)
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # a failure prints the whole program
+    try:
+        program = torch.export.export(model, args, kwargs, strict=False)
+    finally:
+        log.setLevel(level)
 
     return Graph(_calls(model, program), "export")
 
