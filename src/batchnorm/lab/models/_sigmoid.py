@@ -1,4 +1,4 @@
-"""Networks of the experiments, and the arms they are compared in."""
+"""The fully connected network of the first experiment, and the arms it is compared in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
