@@ -11,17 +11,20 @@ from torch.autograd import Function
 
 from .._errors import explain
 
-__all__ = ["Seat", "gather", "say_where", "total"]
+__all__ = ["Seat", "gather", "total"]
 
 
 @dataclass(frozen=True)
 class Seat:
-    """Where this process sits in a group, and which of the group's layers calls."""
+    """Where this process sits in a group, and which of the group's layers calls.
+
+    Compiled code leaves ``who`` and ``slot`` out, so that it serves all layers of one kind.
+    """
 
     group_name: str
     rank: int
     size: int
-    who: str
+    who: str = ""
     slot: int = 0
 
     @property
@@ -31,13 +34,8 @@ class Seat:
 
     @property
     def place(self) -> str:
-        """Layer and rank, for messages."""
-        return say_where(self.who, self.rank, self.size)
-
-
-def say_where(who: str, rank: int, size: int) -> str:
-    """``SyncBatchNorm at 'layer1.bn' on rank 3 of 8``."""
-    return f"{who} on rank {rank} of {size}"
+        """Layer and rank: ``SyncBatchNorm at 'layer1.bn' on rank 3 of 8``."""
+        return f"{self.who} on rank {self.rank} of {self.size}"
 
 
 def gather(seat: Seat, message: Tensor) -> Tensor:

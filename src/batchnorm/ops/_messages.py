@@ -14,11 +14,12 @@ from torch import Tensor
 from .._errors import explain
 from ._collectives import Seat, gather
 
-__all__ = ["Header", "check_headers", "greet", "pack", "unpack"]
+__all__ = ["Header", "check_headers", "greet", "introduce", "name_of", "pack", "unpack"]
 
 _NAME_BYTES = 120
 _WORD = torch.int32
 _CODES = {torch.float32: 0, torch.float64: 1}
+_names: dict[tuple[str, int], str] = {}
 
 
 class Header(NamedTuple):
@@ -26,31 +27,23 @@ class Header(NamedTuple):
 
     slot: int
     channels: int
-    dtype_code: int
-
-    @classmethod
-    def of(cls, seat: Seat, mean: Tensor) -> "Header":
-        """The header of a message that carries ``mean``."""
-        return cls(seat.slot, mean.shape[0], _CODES[mean.dtype])
 
     @property
     def code(self) -> int:
-        """A positive int64: slot, channels, dtype."""
-        return (self.slot % 2**24) << 36 | (self.channels % 2**32) << 4 | self.dtype_code << 1 | 1
+        """A positive int64."""
+        return (self.slot % 2**30) << 33 | (self.channels % 2**32) << 1 | 1
 
     @classmethod
     def decode(cls, code: int) -> "Header":
         """The inverse of ``code``."""
-        return cls(code >> 36, code >> 4 & (2**32 - 1), code >> 1 & 7)
+        return cls(code >> 33, code >> 1 & (2**32 - 1))
 
     def __str__(self) -> str:
-        dtype = "float64" if self.dtype_code == 1 else "float32"
-        return f"layer {self.slot} with {self.channels} channels in {dtype}"
+        return f"layer {self.slot} with {self.channels} channels"
 
 
-def pack(seat: Seat, mean: Tensor, var: Tensor, count: Tensor) -> Tensor:
-    """``(L,)`` int32: the message of one rank."""
-    header = count.new_full((1,), Header.of(seat, mean).code)
+def pack(mean: Tensor, var: Tensor, count: Tensor, header: Tensor) -> Tensor:
+    """``(L,)`` int32: the message of one rank; ``header`` is what ``introduce`` gave."""
     parts = (mean, var, count.reshape(1), header)
 
     return torch.cat([part.view(_WORD) for part in parts])
@@ -89,6 +82,18 @@ def check_headers(seat: Seat, codes: list[int]) -> None:
     )
 
 
+def introduce(seat: Seat, channels: int, device: torch.device) -> Tensor:
+    """The header of the layer's messages, ``(1,)``; from now on ``name_of`` knows the layer."""
+    _names[seat.group_name, seat.slot] = seat.who
+
+    return torch.tensor([Header(seat.slot, channels).code], device=device)
+
+
+def name_of(group_name: str, code: int) -> str:
+    """The layer that a header is about, in this process's words."""
+    return _names.get((group_name, Header.decode(code).slot), "SyncBatchNorm")
+
+
 def greet(seat: Seat, name: str, channels: int, dtype: torch.dtype, device: torch.device) -> None:
     """Meet for the first time: everyone says which layer it brings.
 
@@ -122,7 +127,7 @@ def _describe(row: list[int]) -> str:
     )
     dtype = "float64" if dtype_code == 1 else "float32"
 
-    return f"{name!r} with {channels} channels in {dtype} as layer {slot}"
+    return f"layer {slot}{f' {name!r}' if name else ''} with {channels} channels in {dtype}"
 
 
 def _ranks(said: Sequence[object], what: object) -> str:

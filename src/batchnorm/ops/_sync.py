@@ -11,7 +11,7 @@ from .._errors import explain
 from .._types import BatchStats
 from ._collectives import Seat, gather, total
 from ._lanes import Lane
-from ._messages import check_headers, pack, unpack
+from ._messages import check_headers, name_of, pack, unpack
 from ._phases import Proposal, agree_by_sums
 
 __all__ = ["OnNonfinite", "SumOverRanks", "merge_in_rank_order", "merge_over_ranks"]
@@ -20,18 +20,19 @@ OnNonfinite = Literal["warn", "error", "ignore"]
 """What to do when a rank brings statistics that are not finite: say it, stop every rank, nothing.
 Whatever it is, the output of every rank is NaN in these channels and nothing enters memory."""
 
-_TAGS = 64  # the square of a tag, summed over ranks, stays exact in float32
+_TAGS = 63  # their squares, summed over a thousand ranks, are exact in float32
 _functorch_active = torch._C._are_functorch_transforms_active
 
 
 def merge_over_ranks(
-    lane: Lane, seat: Seat, own: Proposal, on_nonfinite: OnNonfinite = "ignore"
+    lane: Lane, seat: Seat, header: Tensor, own: Proposal, on_nonfinite: OnNonfinite
 ) -> Proposal:
     """Mean, biased variance and count over all ranks: the same bits on every one.
 
     Args:
         lane: the way of this call.
         seat: the caller's.
+        header: of the layer's messages, int64 ``(1,)``.
         own: of this rank; count 0 is neutral, whatever the other two are.
         on_nonfinite: read only where reading costs nothing (on the CPU), or for ``"error"``.
 
@@ -44,11 +45,11 @@ def merge_over_ranks(
         whole = total(seat, count)
         return *agree_by_sums(SumOverRanks(seat), mean, var, count, whole), whole
 
-    everyone = gather(seat, pack(seat, mean, var, count))
+    everyone = gather(seat, pack(mean, var, count, header))
     readable = everyone.device.type == "cpu" or on_nonfinite == "error"
     if readable and lane is Lane.COMPILED:
         everyone = torch.ops.batchnorm_ranks.check(
-            everyone, mean.dtype, seat.who, seat.rank, on_nonfinite
+            everyone, mean.dtype, seat.group_name, seat.rank, on_nonfinite
         )
     elif readable:
         _check(everyone, mean.dtype, seat, on_nonfinite)
@@ -99,22 +100,27 @@ class SumOverRanks:
             RuntimeError: a rank is missing, or in the backward of another layer.
         """
         channels = sum_dy.shape[0]
-        tag = float(self.seat.slot % _TAGS)
-        tags = (sum_dy.new_full((1,), tag), sum_dy.new_full((1,), tag * tag))
-        summed = total(self.seat, torch.cat([sum_dy, sum_dy_xhat, *tags]))
-        # Equal numbers, and only they, have mean(t)² = mean(t²).
-        mine, square = summed[-2], summed[-1]
-        same = mine * mine == self.seat.size * square
+        summed = total(self.seat, torch.cat([sum_dy, sum_dy_xhat, self._tags(sum_dy)]))
+        if not torch.compiler.is_compiling():
+            summed = self._checked(summed)
 
-        if sum_dy.device.type == "cpu" and not (
-            torch.compiler.is_compiling() or _functorch_active()
-        ):
-            if not bool(same):
-                self._refuse()
-            return summed[:channels], summed[channels:-2]
+        return summed[:channels], summed[channels:-3]
 
-        summed = torch.where(same, summed, torch.nan)
-        return summed[:channels], summed[channels:-2]
+    def _tags(self, like: Tensor) -> Tensor:
+        """1, t and t²; zeros from compiled code, which does not know which layer it serves."""
+        tag = self.seat.slot % _TAGS + 1 if self.seat.slot else 0
+        return torch.stack([like.new_full((), n) for n in (tag > 0, tag, tag * tag)])
+
+    def _checked(self, summed: Tensor) -> Tensor:
+        # Equal numbers, and only they, have (Σt)² = n Σt².
+        ranks, tags, squares = summed[-3:].detach()
+        same = tags * tags == ranks * squares
+        if summed.device.type != "cpu" or _functorch_active():
+            return torch.where(same, summed, torch.nan)
+        if not bool(same):
+            self._refuse()
+
+        return summed
 
     def _refuse(self) -> None:
         raise RuntimeError(
@@ -157,15 +163,19 @@ def _check(everyone: Tensor, dtype: torch.dtype, seat: Seat, on_nonfinite: OnNon
 # The check as an operator, so that compiled code can look at values too.
 _LIBRARY = torch.library.Library("batchnorm_ranks", "DEF")
 _LIBRARY.define(
-    "check(Tensor everyone, ScalarType dtype, str who, int rank, str on_nonfinite) -> Tensor",
+    "check(Tensor everyone, ScalarType dtype, str group_name, int rank, str on_nonfinite)"
+    " -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 
 
 def _check_op(
-    everyone: Tensor, dtype: torch.dtype, who: str, rank: int, on_nonfinite: OnNonfinite
+    everyone: Tensor, dtype: torch.dtype, group_name: str, rank: int, on_nonfinite: OnNonfinite
 ) -> Tensor:
-    _check(everyone, dtype, Seat("", rank, everyone.shape[0], who), on_nonfinite)
+    mine = int(unpack(everyone, dtype)[3][rank])
+    seat = Seat(group_name, rank, everyone.shape[0], name_of(group_name, mine))
+    _check(everyone, dtype, seat, on_nonfinite)
+
     return everyone.clone()
 
 
