@@ -1,6 +1,6 @@
 """``torch.nn.BatchNorm1d/2d/3d`` on our operators, with an activation, a residual and a mask."""
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,8 @@ class _BatchNorm(_Memory):
     slope: float = 0.0
     on_single: OnSingle = "error"
     inplace: bool = False
+    # What freeze() holds: "stats", "weight", "bias".
+    frozen: tuple[str, ...] = ()
 
     _ranks: ClassVar[tuple[int, ...]] = ()
     # Whether a call may bring a weight and bias.
@@ -279,6 +281,10 @@ class _BatchNorm(_Memory):
 
         return None if mask is None else broadcast_mask(who, mask, input)
 
+    def train(self, mode: bool = True) -> Self:
+        """Training or eval mode; with frozen statistics eval mode whatever is asked."""
+        return super().train(mode and "stats" not in self.frozen)
+
     def extra_repr(self) -> str:
         """The text of torch's layer, and what differs from it."""
         parts: list[str] = [super().extra_repr()]  # type: ignore[no-untyped-call]
@@ -292,6 +298,8 @@ class _BatchNorm(_Memory):
             parts.append("inplace=True")
         if not self._updates:
             parts.append("updates=False")
+        if self.frozen:
+            parts.append(f"frozen={'+'.join(self.frozen)}")
         lost = self.num_nonfinite
         if lost is not None and not lost.is_meta and bool(lost.any()):
             channels = int(lost.count_nonzero())
