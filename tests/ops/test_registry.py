@@ -22,6 +22,7 @@ NAMES = {
     "batch_norm_groups_apply",
     "batch_norm_groups_backward",
     "batch_norm_commit_",
+    "batch_renorm_once",
 }
 #: Operators without tensor arguments: nothing for opcheck to look at.
 PLAIN = {"cpu_capability"}
@@ -48,6 +49,8 @@ def sample(op: str, form: str, layout: str, grad: bool) -> tuple:
         "num_nonfinite": torch.zeros(4, dtype=torch.int64),
         "mean": case.running_mean.clone(),
         "var": case.running_var.clone(),
+        "r": torch.rand(4),
+        "d": torch.rand(4),
         "invstd": case.running_var.rsqrt(),
         "sum_dy": torch.randn(4),
         "sum_dy_xhat": torch.randn(4),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._errors import explain
 from .._types import ActivationName
-from ..ops import Lane, check_number, measure, normalise_by_agreed
+from ..ops import Lane, check_number, computed_once, measure, normalise_by_agreed
 from ..reference import accumulation_dtype
 from ._batchnorm import _BatchNorm
 from ._memory import Proposal, _is_recomputation
@@ -118,11 +118,13 @@ class _BatchRenorm(_BatchNorm):
 
         Costs: waits for a device other than the CPU.
         """
-        batches = 0.0
-        if isinstance(self.r_max, Ramp) or isinstance(self.d_max, Ramp):
-            batches = float(self._batches())
+        batches = float(self._batches()) if self._has_ramps else 0.0
 
         return _at(self.r_max, batches), _at(self.d_max, batches)
+
+    @property
+    def _has_ramps(self) -> bool:
+        return isinstance(self.r_max, Ramp) or isinstance(self.d_max, Ramp)
 
     def _batches(self) -> Tensor:
         """Batches since the ramps began."""
@@ -137,18 +139,19 @@ class _BatchRenorm(_BatchNorm):
 
         # Numbers where they cost nothing to read, so that plain batch norm can be told.
         on_cpu = lane is Lane.EAGER and args[0].device.type == "cpu"
-        if on_cpu or not (isinstance(self.r_max, Ramp) or isinstance(self.d_max, Ramp)):
+        known = on_cpu or not self._has_ramps
+        if known:
             limits: tuple[Any, Any] = self.limits()
         else:
             batches = self._batches().to(torch.float32)
             limits = _at(self.r_max, batches), _at(self.d_max, batches)
 
         correction: Correction = None
-        if limits == (1.0, 0.0):
+        if known and limits == (1.0, 0.0):
             output, proposal = super()._normalise(lane, *args)
         else:
             proposal = measure(lane, args[0], args[4])
-            correction = self._correct(proposal, limits)
+            correction = computed_once(lane, *self._correct(proposal, limits))
             output, proposal = self._normalise_corrected(lane, proposal, correction, *args)
         if lane is Lane.EAGER:
             self._recent.append((proposal[0], correction))

@@ -17,6 +17,7 @@ from ._checks import check_slope as check_slope
 from ._commit import commit as commit
 from ._group_checks import check_label_values as check_label_values
 from ._group_checks import check_labels as check_labels
+from ._group_commit import commit_groups as commit_groups
 from ._groups import affine_rows as affine_rows
 from ._groups import normalise_groups as normalise_groups
 from ._groups import normalise_groups_by as normalise_groups_by
@@ -30,6 +31,7 @@ from ._normalise import normalise_by as normalise_by
 from ._normalise import normalise_by_batch as normalise_by_batch
 from ._phases import measure as measure
 from ._phases import normalise_by_agreed as normalise_by_agreed
+from ._renorm import computed_once as computed_once
 from ._whiten import Whitening as Whitening
 from ._whiten import WhiteningMethod as WhiteningMethod
 from ._whiten import commit_covariance as commit_covariance
