@@ -3,6 +3,10 @@
 from ._batchnorm import BatchNorm1d as BatchNorm1d
 from ._batchnorm import BatchNorm2d as BatchNorm2d
 from ._batchnorm import BatchNorm3d as BatchNorm3d
+from ._domain import DomainBatchNorm1d as DomainBatchNorm1d
+from ._domain import DomainBatchNorm2d as DomainBatchNorm2d
+from ._domain import DomainBatchNorm3d as DomainBatchNorm3d
+from ._domains_context import domain as domain
 from ._ghost import GhostBatchNorm1d as GhostBatchNorm1d
 from ._ghost import GhostBatchNorm2d as GhostBatchNorm2d
 from ._ghost import GhostBatchNorm3d as GhostBatchNorm3d
@@ -12,6 +16,9 @@ from ._renorm import BatchRenorm1d as BatchRenorm1d
 from ._renorm import BatchRenorm2d as BatchRenorm2d
 from ._renorm import BatchRenorm3d as BatchRenorm3d
 from ._sequence import SequenceBatchNorm as SequenceBatchNorm
+from ._split import SplitBatchNorm1d as SplitBatchNorm1d
+from ._split import SplitBatchNorm2d as SplitBatchNorm2d
+from ._split import SplitBatchNorm3d as SplitBatchNorm3d
 from ._sync import SyncBatchNorm as SyncBatchNorm
 from ._updates import accumulate as accumulate
 from ._updates import set_updates as set_updates

@@ -49,7 +49,9 @@ def commit(lane: Lane, buffers: Buffers, proposal: Proposal, momentum: float | N
 
 
 def _commit_by_plain_torch(buffers: Buffers, proposal: Proposal, momentum: float | None) -> None:
-    new = reference.batch_norm_commit(*buffers, *proposal, momentum)
+    in_groups = buffers[0].dim() == 2
+    compute = reference.batch_norm_groups_commit if in_groups else reference.batch_norm_commit
+    new = compute(*buffers, *proposal, momentum)
     for buffer, value in zip(buffers, new, strict=True):
         buffer.copy_(value)
 

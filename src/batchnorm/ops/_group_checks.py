@@ -33,8 +33,8 @@ def check_labels(who: str, name: str, labels: Tensor, input: Tensor) -> None:
     check_device(who, name, labels, input)
 
 
-def check_label_values(who: str, name: str, labels: Tensor, size: int) -> None:
-    """Every value is in ``[0, size)``; read on the CPU, elsewhere the device itself refuses.
+def check_label_values(who: str, name: str, labels: Tensor, size: int, first: int = 0) -> None:
+    """Every value is in ``[first, size)``; read on the CPU, elsewhere the device itself refuses.
 
     Raises:
         ShapeError: one is not.
@@ -43,11 +43,11 @@ def check_label_values(who: str, name: str, labels: Tensor, size: int) -> None:
         return
 
     low, high = (int(value) for value in labels.aminmax())
-    if low < 0 or high >= size:
+    if low < first or high >= size:
         raise ShapeError(
             explain(
                 who,
-                f"{name} must be in [0, {size})",
+                f"{name} must be in [{first}, {size})",
                 f"values from {low} to {high}",
                 f"Pass labels below {size}",
             )
