@@ -62,24 +62,26 @@ class Surgery:
         self._exchanged: dict[nn.Parameter, nn.Parameter | None] = {}
         self._added: list[tuple[nn.Parameter, nn.Parameter | None]] = []
 
-    def replace(self, old: nn.Module, new: nn.Module) -> None:
+    def replace(self, old: nn.Module, new: nn.Module, beside: nn.Parameter | None = None) -> None:
         """Put ``new`` wherever the model holds ``old``.
 
         Parameters of ``old`` that ``new`` does not hold are taken from the optimizer; those with
-        the same name are exchanged, others of ``new`` join their group. Replacing the model itself
-        sets :attr:`model`.
+        the same name are exchanged, others of ``new`` join the group of ``beside`` (or of those).
+        Replacing the model itself sets :attr:`model`.
         """
         if old is self._root:
             self._steps.append(AssignStep(self, "model", new))
         for container, key in places_of(self._root, old):
             self._steps.append(ItemStep(container, key, new))
         self._steps.append(CarryStep(old, new))
-        self._follow_parameters(old, new)
+        self._follow_parameters(old, new, beside)
 
-    def _follow_parameters(self, old: nn.Module, new: nn.Module) -> None:
+    def _follow_parameters(
+        self, old: nn.Module, new: nn.Module, beside: nn.Parameter | None
+    ) -> None:
         before, after = dict(old.named_parameters()), dict(new.named_parameters())
         kept = {id(parameter) for parameter in after.values()}
-        beside = next(iter(before.values()), None)
+        beside = next(iter(before.values()), None) if beside is None else beside
         for name, parameter in before.items():
             if id(parameter) not in kept:
                 self._exchanged[parameter] = after.get(name)
