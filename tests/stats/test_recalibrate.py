@@ -100,6 +100,17 @@ def test_model_is_as_it_was_when_the_forward_raises(order, error):
     assert_state(model, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_report_says_how_far_the_statistics_moved(dtype):
+    layer = nn.BatchNorm1d(2, eps=0.0).to(dtype)
+    layer.running_var.fill_(4.0)
+    x = torch.tensor([[1.0, -9.0], [3.0, -11.0]], dtype=dtype)
+    row = recalibrate(layer, [x]).layers[0]
+    assert row.shift == pytest.approx(5.0)
+    assert row.ratio == pytest.approx((0.5, 0.5))
+    assert (row.count, row.batches, row.kept, row.lost) == (2, 1, 0, 0)
+
+
 def test_undo_gives_the_old_statistics_back():
     model = net()
     before = state(model)

@@ -6,6 +6,9 @@ from ._estimators import Estimator as Estimator
 from ._estimators import Running as Running
 from ._estimators import Schedule as Schedule
 from ._estimators import ZeroDebiasedEma as ZeroDebiasedEma
+from ._gap import GapReport as GapReport
+from ._gap import LayerGap as LayerGap
+from ._gap import train_eval_gap as train_eval_gap
 from ._population import Interval as Interval
 from ._population import Population as Population
 from ._recalibrate import Order as Order

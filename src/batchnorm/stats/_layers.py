@@ -77,8 +77,8 @@ def _reason_to_leave(layer: Any) -> str:
         for name, buffer in layer._buffers.items()
         if name.startswith("running_") and name not in _OWN_STATISTICS and buffer is not None
     ]
-    plain = layer.running_mean.shape == (layer.num_features,)
-    if others or not (plain or isinstance(layer, _Ours)):
+    plain = layer.running_mean.shape == (layer.num_features,) and not others
+    if not (plain or isinstance(layer, _Ours)):
         return "remembers other things than a mean and a variance per channel"
 
     return ""
@@ -113,7 +113,12 @@ def innermost(model: nn.Module) -> nn.Module:
 
 def statistics_of(layer: Any) -> tuple[Tensor, Tensor]:
     """Copies of the running mean and variance, float64."""
-    return layer.running_mean.detach().double(), layer.running_var.detach().double()
+    mean, var = (
+        buffer.detach().to(torch.float64, copy=True)
+        for buffer in (layer.running_mean, layer.running_var)
+    )
+
+    return mean, var
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ _ROWS = 11
 
 
 class Interval(NamedTuple):
-    """Half widths of confidence intervals, ``(C,)`` each; inf with fewer than two batches.
+    """Standard errors, or half widths of confidence intervals, ``(C,)`` each.
 
     Args:
         mean: of the mean, in units of x.
@@ -88,6 +88,30 @@ class Population:
 
         return one
 
+    @classmethod
+    def of_draws(cls, draws: BatchStats) -> Self:
+        """Many batches at once: statistics ``(B, C)``, one row per batch."""
+        draws = draws.detach().finite()
+        count, mean, var = (
+            draws.count.expand_as(draws.mean),
+            draws.mean.double(),
+            draws.var.double(),
+        )
+        total = count.sum(0)
+        share = count.double() / total.clamp(min=1)
+        pooled = (share * mean).sum(0)
+        a = torch.where(count > 0, mean - pooled, 0.0)
+        q = torch.where(count > 0, var + a * a, 0.0)
+        weight = count.double().square()
+        one = cls()
+        one._pooled = BatchStats(total, pooled, (share * q).sum(0))
+        terms = (torch.ones_like(a), a, q, a * a, a * q, q * q)
+        one._sums = torch.stack([(weight * term).sum(0) for term in terms])
+        one._batches = (count > 0).long().sum(0)
+        one._lost = torch.zeros_like(one._batches)
+
+        return one
+
     def merge(self, other: Self) -> None:
         """Take what another estimator saw; the order does not matter up to rounding."""
         if other._pooled.mean.numel() == 0:
@@ -115,16 +139,22 @@ class Population:
 
         return self._pooled
 
-    def interval(self, confidence: float = 0.95) -> Interval:
-        """Half widths that cover the truth with this probability, for many random batches."""
+    def errors(self) -> Interval:
+        """Standard errors of the mean and the variance; inf with fewer than two batches."""
         _, _, sum_q, sum_aa, _, sum_qq = self._sums
         var, size = self._pooled.var, self._pooled.count.clamp(min=1).double()
         spread = sum_qq - 2 * var * sum_q + var * var * self._sums[0]
-        degrees = self._batches.double() - 1
-        scale = _student(confidence, degrees) * ((degrees + 1) / degrees.clamp(min=1)).sqrt() / size
-        widths = (scale * part.clamp(min=0).sqrt() for part in (sum_aa, spread))
+        batches = self._batches.double()
+        scale = (batches / (batches - 1).clamp(min=1)).sqrt() / size
+        errors = (scale * part.clamp(min=0).sqrt() for part in (sum_aa, spread))
 
-        return Interval(*(width.where(degrees > 0, torch.inf) for width in widths))
+        return Interval(*(error.where(batches > 1, torch.inf) for error in errors))
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Half widths that cover the truth with this probability, for many random batches."""
+        quantile = _student(confidence, self._batches.double() - 1)
+
+        return Interval(*(quantile * error for error in self.errors()))
 
     def pack(self, like: Tensor) -> Tensor:
         """Everything in one float64 tensor ``(11, numel)``, zeros when empty; shape of ``like``."""

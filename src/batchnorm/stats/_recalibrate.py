@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .._errors import explain
+from ._covariance_meter import CovarianceMeter
 from ._feed import Forward, call, eager, mover, tracked
 from ._layers import find_layers, innermost
 from ._meters import Meter
@@ -94,7 +95,7 @@ def recalibrate(
     _check(order, max_batches, tolerance, confidence, loader)
     inner = innermost(model)
     found = find_layers(inner, "recalibrate")
-    meters = [Meter(path, layer) for path, layer in found.layers.items()]
+    meters = [_meter(path, layer) for path, layer in found.layers.items()]
     anchor = meters[0].layer.running_mean
     team = ranks("recalibrate", process_group, across_ranks, anchor.device)
     _check_mask(mask, meters)
@@ -115,6 +116,12 @@ def recalibrate(
     return RecalibrationReport(
         rows, left, passes.batches, stopped, confidence, lambda: _restore(meters)
     )
+
+
+def _meter(path: str, layer: Any) -> Meter:
+    kind = Meter if getattr(layer, "running_covariance", None) is None else CovarianceMeter
+
+    return kind(path, layer)
 
 
 def _together(passes: Passes, meters: list[Meter]) -> Stopped:

@@ -1,0 +1,305 @@
+"""How far running statistics are from a batch's, layer by layer, and what that does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._errors import explain
+from .._types import BatchStats
+from ._feed import Forward, call, eager, mover
+from ._inputs import input_and_mask
+from ._layers import find_layers, has_own_input, innermost, statistics_of
+from ._population import Population
+from ._restore import Saved, borrowed, hooked, modes
+from ._samples import by_sample
+from ._tables import number, table
+
+__all__ = ["GapReport", "LayerGap", "train_eval_gap"]
+
+Loss = Callable[[Any, Any], Tensor]
+"""Loss of a model's output and the batch that it came from."""
+
+_SURE = 3.0
+
+
+@dataclass(frozen=True)
+class LayerGap:
+    """One layer's running statistics against the batch's.
+
+    Args:
+        path: dotted, from the model.
+        channels: C.
+        mean_errors: ``(C,)``: batch mean minus running mean, in standard errors of the batch's.
+        var_errors: ``(C,)``: the same of the variance.
+        ratio: smallest and largest running/batch variance.
+        share: of the channels whose mean or variance is more than three standard errors away.
+        output: what the difference does to the layer's normalised output: root mean square over
+            all values of x̂ by running minus x̂ by batch statistics (which has size 1).
+        loss: of the model when this layer alone uses its running statistics; NaN without a loss.
+    """
+
+    path: str
+    channels: int
+    mean_errors: Tensor
+    var_errors: Tensor
+    ratio: tuple[float, float]
+    share: float
+    output: float
+    loss: float
+
+    @property
+    def mean_size(self) -> float:
+        """Root mean square of ``mean_errors``; about 1 when running statistics are right."""
+        return float(self.mean_errors.square().mean().sqrt())
+
+    @property
+    def var_size(self) -> float:
+        """Root mean square of ``var_errors``; about 1 when running statistics are right."""
+        return float(self.var_errors.square().mean().sqrt())
+
+
+@dataclass(frozen=True)
+class GapReport:
+    """What ``train_eval_gap`` found.
+
+    Args:
+        layers: in the order of the model.
+        left: path → why a layer is not in it.
+        output: root mean square of output in eval minus output in train mode, divided by that of
+            the latter's deviations from its mean; NaN if the model's output is no tensor.
+        loss_train: with batch statistics; NaN without a loss.
+        loss_eval: with running statistics.
+    """
+
+    layers: tuple[LayerGap, ...]
+    left: dict[str, str]
+    output: float
+    loss_train: float
+    loss_eval: float
+
+    @property
+    def worst(self) -> LayerGap:
+        """The layer whose output differs most."""
+        return max(self.layers, key=lambda layer: layer.output)
+
+    def __str__(self) -> str:
+        with_loss = self.loss_train == self.loss_train
+        head = [
+            "layer",
+            "mean off by",
+            "var off by",
+            "channels > 3 se",
+            "running/batch var",
+            "output",
+        ]
+        cells = [
+            [*_cells(layer), number(layer.loss)][: None if with_loss else -1]
+            for layer in self.layers
+        ]
+        lines = [table([*head, "loss"] if with_loss else head, cells)]
+        if with_loss:
+            lines.append(
+                f"loss: {number(self.loss_train)} with batch statistics, "
+                f"{number(self.loss_eval)} with running statistics"
+            )
+        if self.output == self.output:
+            lines.append(f"model output differs by {self.output:.2%} of its spread")
+        lines += (f"left: {path or 'the model'}: {reason}" for path, reason in self.left.items())
+
+        return "\n".join(lines)
+
+    def plot(self) -> Any:
+        """The table as an Altair chart: errors of mean and variance, and the output, per layer.
+
+        Raises:
+            RuntimeError: Altair is not installed.
+        """
+        from ._gap_plot import chart
+
+        return chart(self)
+
+
+def _cells(layer: LayerGap) -> list[str]:
+    return [
+        layer.path or "(the model)",
+        f"{number(layer.mean_size)} se",
+        f"{number(layer.var_size)} se",
+        f"{layer.share:.0%}",
+        "..".join(map(number, layer.ratio)),
+        f"{layer.output:.2%}",
+    ]
+
+
+def train_eval_gap(
+    model: nn.Module,
+    batch: Any,
+    *,
+    loss: Loss | None = None,
+    forward: Forward = call,
+    device: Any = None,
+) -> GapReport:
+    r"""Compare what each batch norm remembers with what this batch shows it.
+
+    The batch passes with batch statistics, as in training; each layer's input is compared with
+    the layer's memory. A standard error is the sampling error of the batch's own mean (variance),
+    from its examples as the independent draws; positions of one example are not independent. If the
+    running statistics are right, the errors of a fresh batch are about ±1.
+
+    Args:
+        model: with torch's layers, ours, or subclasses of either.
+        batch: one batch, 30 examples or more for the errors to mean something.
+        loss: ``loss(output, batch)``: then the model's loss is measured with batch statistics, with
+            running ones, and with each layer alone on running ones (a forward per layer).
+        forward: ``forward(model, batch)``; by default as for ``recalibrate``.
+        device: that the batch is moved to; None: where the first layer is.
+
+    Returns:
+        Per layer and in all; ``print()`` shows a table, ``.plot()`` a chart.
+
+    Raises:
+        ValueError: no layer to look at, none was reached, or fewer than two examples.
+
+    Only batch norms change mode: dropout is off everywhere, so that nothing else differs. The
+    model is left as it was.
+
+    Example:
+        >>> layer = torch.nn.BatchNorm1d(2)
+        >>> report = train_eval_gap(layer, torch.randn(64, 2) + 5)
+        >>> report.layers[0].share
+        1.0
+    """
+    inner = innermost(model)
+    found = find_layers(inner, "train_eval_gap")
+    left, layers = dict(found.left), {}
+    for path, layer in found.layers.items():
+        if has_own_input(layer) or getattr(layer, "running_covariance", None) is not None:
+            left[path] = "has an input or a memory of its own kind"
+        else:
+            layers[path] = layer
+    if not layers:
+        raise ValueError(_nothing(f"only {', '.join(left)}"))
+
+    saved = Saved(layers.values())
+    moved = mover(next(iter(layers.values())).running_mean, device)(batch)
+    try:
+        with torch.no_grad(), eager():
+            return _Comparison(inner, layers, left, moved, loss, forward).report()
+    finally:
+        saved.restore()
+
+
+class _Comparison:
+    """The forwards of one report."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: dict[str, Any],
+        left: dict[str, str],
+        batch: Any,
+        loss: Loss | None,
+        forward: Forward,
+    ) -> None:
+        self.model, self.layers, self.left, self.batch = model, layers, left, batch
+        self.loss, self.forward = loss, forward
+
+    def report(self) -> GapReport:
+        memory = {path: statistics_of(layer) for path, layer in self.layers.items()}
+        seen: dict[int, Population] = {}
+
+        def take(layer: Any, args: Any, kwargs: Any) -> None:
+            input, mask = input_and_mask(layer, args, kwargs)
+            seen.setdefault(id(layer), Population()).merge(by_sample(input, mask))
+
+        with hooked(self.layers.values(), take):
+            train = self._run(self.layers.values())
+        evaluated = self._run([])
+
+        rows = []
+        for path, layer in self.layers.items():
+            if id(layer) not in seen:
+                self.left[path] = "saw no values"
+                continue
+            others = [other for other in self.layers.values() if other is not layer]
+            alone = self._loss(self._run(others)) if self.loss else float("nan")
+            rows.append(_row(path, layer.eps, memory[path], seen[id(layer)], alone))
+        if not rows:
+            raise ValueError(_nothing("a forward that reached none of them"))
+
+        return GapReport(
+            tuple(rows),
+            self.left,
+            _apart(evaluated, train),
+            self._loss(train),
+            self._loss(evaluated),
+        )
+
+    def _run(self, by_batch: Iterable[Any]) -> Any:
+        """The model's output with these layers on batch statistics, the others on running ones."""
+        by_batch = list(by_batch)
+        ours = [layer for layer in by_batch if hasattr(layer, "_updates")]
+        theirs = [layer for layer in by_batch if not hasattr(layer, "_updates")]
+        with (
+            modes(self.model, by_batch),
+            borrowed(ours, _updates=False),
+            borrowed(theirs, momentum=0.0),
+        ):
+            return self.forward(self.model, self.batch)
+
+    def _loss(self, output: Any) -> float:
+        return float("nan") if self.loss is None else float(self.loss(output, self.batch))
+
+
+def _row(
+    path: str, eps: float, memory: tuple[Tensor, Tensor], batch: Population, loss: float
+) -> LayerGap:
+    mean, var = memory
+    stats: BatchStats = batch.result()
+    errors = batch.errors()
+    of_mean = _in_errors(stats.mean - mean, errors.mean)
+    of_var = _in_errors(stats.var_unbiased - var, errors.var)
+
+    # x̂ by running = (x̂·√(v + eps) + m - r) / √(r_var + eps), for every value of the batch.
+    stretch = ((stats.var + eps) / (var + eps)).sqrt() - 1
+    shift = (stats.mean - mean) / (var + eps).sqrt()
+    apart = stats.var / (stats.var + eps) * stretch**2 + shift**2
+    ratio = var / stats.var_unbiased.clamp(min=torch.finfo(torch.float32).tiny)
+
+    return LayerGap(
+        path=path,
+        channels=mean.numel(),
+        mean_errors=of_mean,
+        var_errors=of_var,
+        ratio=(float(ratio.min()), float(ratio.max())),
+        share=float(((of_mean.abs() > _SURE) | (of_var.abs() > _SURE)).double().mean()),
+        output=float(apart.mean().sqrt()),
+        loss=loss,
+    )
+
+
+def _in_errors(difference: Tensor, error: Tensor) -> Tensor:
+    """A difference in units of its error: 0 where there is none, even without an error."""
+    return torch.where(difference == 0, 0.0, difference / error)
+
+
+def _apart(output: Any, reference: Any) -> float:
+    if not (isinstance(output, Tensor) and output.is_floating_point()):
+        return float("nan")
+
+    a, b = output.double(), reference.double()
+
+    return float((a - b).square().mean().sqrt() / (b - b.mean()).square().mean().sqrt())
+
+
+def _nothing(got: str) -> str:
+    return explain(
+        "train_eval_gap",
+        "the batch must reach a batch norm with input (N, C, *)",
+        got,
+        "Pass such a model and a batch for it",
+    )
