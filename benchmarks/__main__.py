@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import chart, memory, nets, ops, overhead, table
+from benchmarks import chart, memory, nets, ops, overhead, table, variants
 from benchmarks.context import Context
 from benchmarks.machine import ROOT, header
 from benchmarks.report import row_line, summary_lines
@@ -19,7 +19,7 @@ from benchmarks.store import Store
 
 __all__ = ["main"]
 
-PARTS = {module.NAME: module for module in (overhead, ops, memory, nets)}
+PARTS = {module.NAME: module for module in (overhead, ops, memory, nets, variants)}
 RESULTS = ROOT / "benchmarks" / "results"
 SCRATCH = ROOT / "out" / "bench"
 

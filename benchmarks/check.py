@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.cases import Case, Tensors
 from benchmarks.contenders import Contender, eager, float64
 
-__all__ = ["Reference", "compare", "limits"]
+__all__ = ["Reference", "allowed", "compare", "excess", "limits"]
 
 _ROUNDINGS = 8
 
@@ -42,23 +42,34 @@ class Reference:
 
     def broken(self, errors: Mapping[str, float]) -> str:
         """Which results exceed their limit, in words; empty when none does."""
-        allowed = limits(self.case, self.eager_errors)
-        bad = [
-            f"{name}: error {error:.2e}, allowed {allowed[name]:.2e}"
-            for name, error in errors.items()
-            if not error <= allowed[name]
-        ]
-        return "; ".join(bad)
+        return excess(errors, limits(self.case, self.eager_errors))
 
 
 def limits(case: Case, eager_errors: Mapping[str, float]) -> dict[str, float]:
     """Allowed error of each result."""
     numbers = torch.Size(case.shape).numel() // case.shape[1]
+    return allowed(eager_errors, numbers, getattr(torch, case.dtype))
+
+
+def allowed(
+    peer_errors: Mapping[str, float], numbers: int, dtype: torch.dtype = torch.float32
+) -> dict[str, float]:
+    """Allowed error of each result, beside a peer's; ``numbers`` is m of the gradients' sums."""
     wide = _ROUNDINGS * torch.finfo(torch.float32).eps
-    narrow = _ROUNDINGS * torch.finfo(getattr(torch, case.dtype)).eps
+    narrow = _ROUNDINGS * torch.finfo(dtype).eps
     floors = {"grad_weight": wide * math.sqrt(numbers), "grad_bias": wide * math.sqrt(numbers)}
     floors |= {"running_mean": wide, "running_var": wide}
-    return {name: 2 * error + floors.get(name, narrow) for name, error in eager_errors.items()}
+    return {name: 2 * error + floors.get(name, narrow) for name, error in peer_errors.items()}
+
+
+def excess(errors: Mapping[str, float], limit: Mapping[str, float]) -> str:
+    """Which errors exceed their limit, in words; empty when none does."""
+    bad = [
+        f"{name}: error {error:.2e}, allowed {limit[name]:.2e}"
+        for name, error in errors.items()
+        if not error <= limit[name]
+    ]
+    return "; ".join(bad)
 
 
 def compare(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:

@@ -22,7 +22,7 @@ __all__ = [
     "row_name",
 ]
 
-PARTS = ("ops", "overhead", "nets", "memory")
+PARTS = ("ops", "overhead", "nets", "memory", "variants")
 MISSING = "Not measured yet: `make bench`."
 LAYOUTS = {"contiguous": "NCHW", "channels_last": "NHWC"}
 
