@@ -19,7 +19,7 @@ from ..layers import (
 )
 from ._activations import module_of
 
-__all__ = ["Affine", "Folded", "affine_of", "is_norm", "left_over", "why_no_affine"]
+__all__ = ["Affine", "Folded", "affine_of", "finish", "is_norm", "left_over", "why_no_affine"]
 
 _FORWARDS = (
     _TorchBatchNorm.forward,
@@ -65,18 +65,25 @@ class Folded(nn.Module):
         self, input: Tensor, residual: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         """Add the residual, activate, clear padding; arguments as for the batch norm."""
-        if residual is not None:
-            input = input + residual
-        output = reference.activate(input, Activation.parse(self.activation), self.slope)
-        if mask is None:
-            return output
-
-        full = mask.reshape(*mask.shape, *(1,) * (input.dim() - 1 - mask.dim())).unsqueeze(1)
-        return torch.where(full, output, 0)
+        return finish(input, residual, mask, self.activation, self.slope)
 
     def extra_repr(self) -> str:
         """The activation."""
         return f"activation={self.activation!r}"
+
+
+def finish(
+    input: Tensor, residual: Tensor | None, mask: Tensor | None, activation: str, slope: float
+) -> Tensor:
+    """What a batch norm does after scale and shift: add, activate, clear padding."""
+    if residual is not None:
+        input = input + residual
+    output = reference.activate(input, Activation.parse(activation), slope)
+    if mask is None:
+        return output
+
+    full = mask.reshape(*mask.shape, *(1,) * (input.dim() - 1 - mask.dim())).unsqueeze(1)
+    return torch.where(full, output, 0)
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -88,6 +95,8 @@ def why_no_affine(layer: nn.Module) -> str:
     """Why the layer is no fixed scale and shift; empty if it is one."""
     if _is_frozen_by_class(layer):
         return ""
+    if hasattr(layer, "_layer"):
+        return "freeze() folded it already: thaw(model) first"
     if "forward" in layer.__dict__:
         return "its forward was replaced on the instance"
     if type(layer).forward not in _FORWARDS and not _is_timm_act(layer):

@@ -15,7 +15,7 @@ from ._report import Change, Proof, SurgeryReport
 from ._swap import Surgery, carry_over
 from ._trace import trace
 
-__all__ = ["fold"]
+__all__ = ["check_rounding", "fold"]
 
 # Of the largest output, in float64: far above rounding, far below any mistake.
 _EXACT = 1e-6
@@ -75,7 +75,7 @@ def fold(model: nn.Module, sample: Any = None) -> SurgeryReport:
         try:
             proofs = compare(before, record(surgery.model, sample, gradients=False))
             if not exact:
-                _check_rounding(proofs)
+                check_rounding("fold", proofs)
         except BaseException:
             surgery.undo()
             raise
@@ -164,23 +164,28 @@ def _check_exact(model: nn.Module, sample: Any) -> bool:
         return False
     surgery, _ = _folded(twin, wide_sample)
     proofs = compare(before, record(surgery.model, wide_sample, gradients=False))
-    _refuse_above(_EXACT, proofs)
+    _refuse_above(_EXACT, proofs, "fold")
 
     return True
 
 
-def _check_rounding(proofs: list[Proof]) -> None:
+def check_rounding(who: str, proofs: list[Proof]) -> None:
+    """The proofs show no more than rounding.
+
+    Raises:
+        RuntimeError: they show more.
+    """
     for proof in proofs:
-        _refuse_above(float(torch.finfo(getattr(torch, proof.dtype)).eps) ** 0.5, [proof])
+        _refuse_above(float(torch.finfo(getattr(torch, proof.dtype)).eps) ** 0.5, [proof], who)
 
 
-def _refuse_above(limit: float, proofs: list[Proof]) -> None:
+def _refuse_above(limit: float, proofs: list[Proof], who: str) -> None:
     worst = max((proof.max_rel for proof in proofs), default=0.0)
     if worst > limit:
         raise RuntimeError(
             explain(
-                "fold",
-                "folding must not change the outputs",
+                who,
+                "the outputs must stay the same",
                 f"an error of {worst:.2g} of the largest value, where {limit:.1g} is rounding",
                 "The model is as it was. A layer's output is used where tracing does not see it: "
                 "keep hooks and attributes from reading it",

@@ -10,7 +10,7 @@ from ._affine import affine_of, is_norm, why_no_affine
 from ._fold_into import Kernel, is_target, why_not_behind, why_not_mixed
 from ._graph import Call, Graph
 
-__all__ = ["Plan", "plan_fold"]
+__all__ = ["Plan", "layer_before", "plan_fold"]
 
 
 @dataclass
@@ -55,8 +55,11 @@ def _unseen(graph: Graph) -> str:
 def _why_not(graph: Graph, layer: nn.Module) -> str:
     if reason := why_no_affine(layer):
         return reason
-    if any("lengths" in call.kwargs for call in graph.calls_of(layer)):
-        return "it is called with lengths"
+    calls = graph.calls_of(layer)
+    if any({"lengths", "weight", "bias"} & set(call.kwargs) for call in calls):
+        return "it is called with lengths, or a weight and bias of the call"
+    if graph.way == "export" and layer.weight is None and any(len(c.inputs) > 1 for c in calls):
+        return "torch.export does not tell a residual from a weight of the call"
     if graph.reads_parameters_of(layer):
         return "its parameters or statistics are read elsewhere"
 
@@ -65,22 +68,9 @@ def _why_not(graph: Graph, layer: nn.Module) -> str:
 
 def _into_layer_before(plan: Plan, graph: Graph, layer: nn.Module) -> str:
     """Fold into the layer that feeds it, or say why not."""
-    if layer._forward_pre_hooks:
-        return "it has a hook before its forward, which would see other values"
-    calls = graph.calls_of(layer)
-    sources = list(dict.fromkeys(map(graph.source, calls)))
-    targets = {source.module for source in sources if source is not None}
-    target = targets.pop() if len(targets) == 1 and None not in sources else None
-    if not _fits(target, layer, out=True):
-        return _why_no_partner(graph, calls, "fed")
-
-    assert target is not None
-    readers = [graph.reader(call) for call in graph.calls_of(target)]
-    if reason := _why_not_alone(graph, target, layer, readers):
-        return reason
-    if target._forward_hooks:
-        return "the layer before it has a hook behind its forward, which would see other values"
-
+    target = layer_before(graph, layer)
+    if isinstance(target, str):
+        return target
     affine = affine_of(layer)
     if reason := why_not_mixed(target, affine, out=True):
         return reason
@@ -88,10 +78,33 @@ def _into_layer_before(plan: Plan, graph: Graph, layer: nn.Module) -> str:
     kernel = plan.kernels.get(target) or Kernel.of(target)
     plan.kernels[target] = kernel.then(affine)
     plan.folded[layer] = target, True
+    calls = graph.calls_of(layer)
     if not _does_more(layer, calls):
         graph.through.update(calls)
 
     return ""
+
+
+def layer_before(graph: Graph, layer: nn.Module) -> nn.Module | str:
+    """The convolution or linear layer that feeds a batch norm and nothing else, or why none."""
+    if layer._forward_pre_hooks:
+        return "it has a hook before its forward, which would see other values"
+    calls = graph.calls_of(layer)
+    if not calls:
+        return _unseen(graph)
+    sources = list(dict.fromkeys(map(graph.source, calls)))
+    targets = {source.module for source in sources if source is not None}
+    target = targets.pop() if len(targets) == 1 and None not in sources else None
+    if target is None or not _fits(target, layer, out=True):
+        return _why_no_partner(graph, calls, "fed")
+
+    readers = [graph.reader(call) for call in graph.calls_of(target)]
+    if reason := _why_not_alone(graph, target, layer, readers):
+        return reason
+    if target._forward_hooks:
+        return "the layer before it has a hook behind its forward, which would see other values"
+
+    return target
 
 
 def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) -> str:
@@ -100,9 +113,8 @@ def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) 
     readers = list(dict.fromkeys(map(graph.reader, calls)))
     targets = {reader.module for reader in readers if reader is not None}
     target = targets.pop() if len(targets) == 1 and None not in readers else None
-    if not _fits(target, layer, out=False):
+    if target is None or not _fits(target, layer, out=False):
         return before
-    assert target is not None
 
     affine = affine_of(layer)
     sources = [graph.source(call) for call in graph.calls_of(target)]
@@ -129,9 +141,9 @@ def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) 
     return ""
 
 
-def _fits(target: nn.Module | None, layer: nn.Module, *, out: bool) -> bool:
+def _fits(target: nn.Module, layer: nn.Module, *, out: bool) -> bool:
     """Whether the target's channels are the batch norm's."""
-    if target is None or not is_target(target):
+    if not is_target(target):
         return False
     if not _share_an_axis(target, layer):
         return False
