@@ -1,9 +1,8 @@
 """What BatchNormLSTM and BatchNormGRU share: parameters, layers, directions, packing."""
 
 import math
-import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +14,12 @@ from ...ops import choose_lane
 from .._batchnorm import _BatchNorm
 from .._policy import OnSingle
 from .._sequence import SequenceBatchNorm, repacked
+from ._arguments import Mode, check_arguments, check_sequences, check_state
 from ._norm import RecurrentBatchNorm
 from ._pass import Pass
 from ._rows import Rows
 
-__all__ = ["Mode"]
-
-Mode = Literal["recurrent", "sequence"]
-"""``"recurrent"``: statistics of each time step, of the input's part, the hidden part and the cell.
-``"sequence"``: statistics over all steps, of the input's part alone."""
+__all__: list[str] = []
 
 State = tuple[Tensor, ...]
 # One time step: its number, the input's part, the state before; the state after.
@@ -59,7 +55,7 @@ class _BatchNormRNN(nn.Module):
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        _check_arguments(who, input_size, hidden_size, num_layers, dropout, proj_size, mode)
+        check_arguments(who, input_size, hidden_size, num_layers, dropout, proj_size, mode)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -141,14 +137,15 @@ class _BatchNormRNN(nn.Module):
         packed = isinstance(input, PackedSequence)
         single = not packed and input.dim() == 2
         data = input.data if packed else input
-        self._check_input(data, packed)
+        who = type(self).__name__
+        check_sequences(who, data, packed, self.input_size, next(self.parameters()))
         if not packed:
             data = data.unsqueeze(1) if single else data
             data = data.transpose(0, 1) if self.batch_first and not single else data
         rows = Rows.of_packed(input) if packed else Rows.of_padded(data)
         if not rows.sizes:
             rule, got = "there must be a step", f"shape {tuple(input.shape)}"
-            raise RuntimeError(explain(type(self).__name__, rule, got, "Skip empty sequences"))
+            raise RuntimeError(explain(who, rule, got, "Skip empty sequences"))
 
         order = input.sorted_indices if packed else None
         batch = rows.sizes[0]
@@ -160,7 +157,7 @@ class _BatchNormRNN(nn.Module):
             last = last if back is None else tuple(s.index_select(1, back) for s in last)
             return repacked(input, rows.data), self._given_back(last)
 
-        output = rows.data.view(len(rows.sizes), batch, -1)
+        output = rows.data.view(len(rows.sizes), batch, rows.data.shape[1])
         if single:
             return output.squeeze(1), self._given_back(tuple(s.squeeze(1) for s in last))
         return output.transpose(0, 1) if self.batch_first else output, self._given_back(last)
@@ -232,44 +229,13 @@ class _BatchNormRNN(nn.Module):
 
         given: State = (hx,) if self._states == 1 else tuple(hx)
         expected = (count, self.hidden_size) if single else (count, batch, self.hidden_size)
-        for part in given:
-            if tuple(part.shape) != expected:
-                raise RuntimeError(
-                    explain(
-                        type(self).__name__,
-                        f"Expected hidden size {expected}",
-                        f"{tuple(part.shape)}",
-                        "Pass (layers x directions, N, hidden_size), also with batch_first",
-                    )
-                )
+        check_state(type(self).__name__, given, expected)
         if single:
             return tuple(part.unsqueeze(1) for part in given)
         return given if order is None else tuple(part.index_select(1, order) for part in given)
 
     def _given_back(self, state: State) -> Any:
         return state[0] if self._states == 1 else state
-
-    def _check_input(self, data: Tensor, packed: bool) -> None:
-        who, weight = type(self).__name__, self.weight_ih_l0
-        if data.dim() not in ((2,) if packed else (2, 3)) or data.shape[-1] != self.input_size:
-            raise RuntimeError(
-                explain(
-                    who,
-                    f"input must be (L, N, {self.input_size}), or (N, L, {self.input_size}) with "
-                    "batch_first=True",
-                    f"shape {tuple(data.shape)}",
-                    f"Check input_size={self.input_size} and the axes",
-                )
-            )
-        if data.dtype != weight.dtype and not torch.is_autocast_enabled(data.device.type):
-            raise ValueError(
-                explain(
-                    who,
-                    "input must have the dtype of the weights",
-                    f"input {data.dtype}, weights {weight.dtype}",
-                    "Convert the input, or the layer, with .to(dtype)",
-                )
-            )
 
     def extra_repr(self) -> str:
         """The text of torch's layer, and what differs from it."""
@@ -283,38 +249,3 @@ class _BatchNormRNN(nn.Module):
             parts.append(f"max_length={self.max_length}")
 
         return ", ".join(parts)
-
-
-def _check_arguments(
-    who: str,
-    input_size: int,
-    hidden_size: int,
-    num_layers: int,
-    dropout: float,
-    proj_size: int,
-    mode: Any,
-) -> None:
-    """Refuse what torch refuses, projections, and unknown modes."""
-    for name, value in (
-        ("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers),
-    ):  # fmt: skip
-        if not isinstance(value, int) or isinstance(value, bool):
-            rule = f"{name} should be of type int"
-            raise TypeError(explain(who, rule, f"{name}={value!r}", "Pass an integer"))
-        if value <= 0:
-            rule = f"{name} must be greater than zero"
-            raise ValueError(explain(who, rule, f"{name}={value}", "Use 1 or more"))
-    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
-        rule = "dropout should be a number in range [0, 1]"
-        raise ValueError(explain(who, rule, f"dropout={dropout!r}", "Use the share to drop"))
-    if proj_size != 0:
-        rule = "projections are not offered"
-        cure = "Leave proj_size out, and put a Linear after the layer"
-        raise ValueError(explain(who, rule, f"proj_size={proj_size}", cure))
-    if mode not in get_args(Mode):
-        rule = f"mode must be one of {get_args(Mode)}"
-        raise ValueError(explain(who, rule, f"mode={mode!r}", "Use one"))
-    if dropout and num_layers == 1:
-        rule = "dropout is applied after every layer but the last"
-        got, cure = f"dropout={dropout}, num_layers=1", "Use more layers, or dropout=0"
-        warnings.warn(explain(who, rule, got, cure), stacklevel=4)

@@ -151,6 +151,9 @@ class RecurrentBatchNorm(_StepMemory, _BatchNorm):
 
         self._check_rows(input, residual)
         if input.dim() == 2:
+            if lengths is not None:
+                rule, got = "lengths are for whole sequences", f"shape {tuple(input.shape)}"
+                raise ValueError(explain(who, rule, got, "Pass a mask (N,) for one step"))
             real = None if mask is None else broadcast_mask(who, mask, input)
             return self._walk(first, input, [len(input)], residual, real)[0]
 
