@@ -1,14 +1,18 @@
 """By torch.export: its operators, put together again into the calls of layers."""
 
+from __future__ import annotations
+
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
-from torch.export import ExportedProgram
 from torch.utils import _pytree
 
 from ._graph import Call, Graph, arguments_of, is_leaf, name_of
+
+if TYPE_CHECKING:  # takes a second to import
+    from torch.export import ExportedProgram
 
 __all__ = ["trace_by_export"]
 
