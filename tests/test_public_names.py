@@ -34,16 +34,18 @@ NAMES = {
     "SplitBatchNorm2d",
     "SplitBatchNorm3d",
     "accumulate",
+    "convert",
     "domain",
     "functional",
     "info",
+    "insert",
     "keep_pages",
     "recalibrate",
     "set_updates",
     "skip_updates",
 }
 FUNCTIONS = {"batch_norm", "batch_norm_stats", "update_running"}
-FLOORS = {"layers", "stats", "ops", "reference", "lab", "cli"}
+FLOORS = {"layers", "stats", "surgery", "ops", "reference", "lab", "cli"}
 
 
 def public(module) -> set[str]:

@@ -33,5 +33,7 @@ from .layers import domain as domain
 from .layers import set_updates as set_updates
 from .layers import skip_updates as skip_updates
 from .stats import recalibrate as recalibrate
+from .surgery import convert as convert
+from .surgery import insert as insert
 
 __version__ = "0.1.0"
