@@ -238,3 +238,12 @@ def test_layers_that_are_ours_already_are_fused_too():
     model = randomise(nn.Sequential(nn.Conv2d(3, 4, 1), bn.BatchNorm2d(4), nn.ReLU()))
     fused(model)
     assert activations(model) == ["relu"]
+
+
+def test_identities_in_between_do_not_hinder():
+    def rule(m, x):
+        return m.relu(m.drop(m.bn(m.conv(x))) + x)
+
+    report = fused(Called(rule, drop=nn.Identity()))
+    assert activations(report.model) == ["relu"]
+    assert "residual" in report.model.code

@@ -79,6 +79,7 @@ def rewritten(owner: nn.Module, layers: set[nn.Module]) -> tuple[fx.GraphModule,
     if str(graphs[0]) != str(graphs[1]):
         return "its forward differs between training and inference"
 
+    _drop_identities(owner, graphs[0])
     found = _fuse_all(owner, graphs[0], layers)
     if not found:
         return "nothing follows that could be fused"
@@ -108,6 +109,16 @@ def _fuse_all(owner: nn.Module, graph: fx.Graph, layers: set[nn.Module]) -> Foun
                 found[layer] = fused
 
     return found
+
+
+def _drop_identities(owner: nn.Module, graph: fx.Graph) -> None:
+    """Calls of ``nn.Identity`` stand between what can be fused."""
+    for node in list(graph.nodes):
+        module = _called(owner, node)
+        plain = type(module) is nn.Identity and activation_of(module) is not None
+        if plain and len(node.args) == 1 and isinstance(node.args[0], fx.Node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def _called(owner: nn.Module, node: fx.Node) -> nn.Module | None:
