@@ -36,13 +36,17 @@ NAMES = {
     "accumulate",
     "convert",
     "domain",
+    "fold",
+    "freeze",
     "functional",
     "info",
     "insert",
     "keep_pages",
+    "prune_report",
     "recalibrate",
     "set_updates",
     "skip_updates",
+    "thaw",
 }
 FUNCTIONS = {"batch_norm", "batch_norm_stats", "update_running"}
 FLOORS = {"layers", "stats", "surgery", "ops", "reference", "lab", "cli"}

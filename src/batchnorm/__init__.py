@@ -34,6 +34,10 @@ from .layers import set_updates as set_updates
 from .layers import skip_updates as skip_updates
 from .stats import recalibrate as recalibrate
 from .surgery import convert as convert
+from .surgery import fold as fold
+from .surgery import freeze as freeze
 from .surgery import insert as insert
+from .surgery import prune_report as prune_report
+from .surgery import thaw as thaw
 
 __version__ = "0.1.0"
