@@ -11,7 +11,7 @@ from tests.whitening import flat, iterated, matrices, mixed, moments, unflat, wh
 KINDS = [
     (bn.WhitenedBatchNorm1d, (20, 6)),
     (bn.WhitenedBatchNorm1d, (8, 6, 5)),
-    (bn.WhitenedBatchNorm2d, (5, 6, 4, 3)),
+    (bn.WhitenedBatchNorm2d, (5, 6, 4, 3)),  # planes of 2·6: multiplied one by one
     (bn.WhitenedBatchNorm3d, (5, 6, 2, 3, 2)),
 ]
 CLOSE = {"rtol": 1e-8, "atol": 1e-8}
@@ -171,10 +171,11 @@ def test_iterations_bound_how_much_a_direction_grows():
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("samples", [1, 5])
 @pytest.mark.parametrize("training", [True, False])
-def test_dtype_and_layout_of_the_input_stay(dtype, layout, training):
+def test_dtype_and_layout_of_the_input_stay(dtype, layout, training, samples):
     layer = bn.WhitenedBatchNorm2d(6, activation="relu").train(training)
-    x = mixed(5, 6, 4, 3, dtype=dtype).contiguous(memory_format=layout).requires_grad_()
+    x = mixed(samples, 6, 4, 3, dtype=dtype).contiguous(memory_format=layout).requires_grad_()
     y = layer(x, residual=x)
     y.backward(torch.randn_like(y))
     assert y.dtype == x.grad.dtype == dtype

@@ -4,6 +4,7 @@ All in differentiable torch operators, so that one way serves every lane; scale,
 mask and activation follow by the operator for given statistics.
 """
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 WhiteningMethod = Literal["zca", "newton"]
+
+# Products of one plane are worth while when it has this many positions per channel of a group.
+_LARGE_PLANE = 2
+
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 # mean (C,), covariance (G, d, d) biased, count
@@ -72,12 +77,13 @@ def normalise_by_whitened_batch(
 ) -> tuple[Tensor, Proposal]:
     """Output, and the batch's mean, covariance and count, detached."""
     with _full_precision(input):
-        rows = _rows(input, how.group_size)
+        rows = _rows(lane, input, how.group_size)
         centred, mean, count = _centre(rows, mask)
-        covariance = centred @ centred.mT / count.clamp(min=1)
-        whitened = how.root(covariance) @ centred
-
-    output = _finish(lane, whitened, input, weight, bias, residual, mask, activation, slope)
+        covariance = (centred @ centred.mT).sum(0) / count.clamp(min=1)
+        matrix = how.root(covariance)
+        output = _finish(
+            lane, matrix, centred, input, weight, bias, residual, mask, activation, slope
+        )
 
     return output, (mean.flatten().detach(), covariance.detach(), count)
 
@@ -96,13 +102,14 @@ def normalise_by_whitening(
 ) -> Tensor:
     """Output by given mean ``(C,)`` and matrices ``(G, d, d)``, which are constants."""
     with _full_precision(input):
-        rows = _rows(input, whitening.shape[-1])
+        rows = _rows(lane, input, whitening.shape[-1])
         # A copy, for the backward: a later commit may change the buffer.
         matrix = whitening.detach().to(rows.dtype, copy=True)
-        centre = mean.detach().to(rows.dtype).reshape(*rows.shape[:2], 1)
-        whitened = matrix @ (rows - centre)
+        centred = rows - mean.detach().to(rows.dtype).reshape(1, *rows.shape[1:3], 1)
 
-    return _finish(lane, whitened, input, weight, bias, residual, mask, activation, slope)
+        return _finish(
+            lane, matrix, centred, input, weight, bias, residual, mask, activation, slope
+        )
 
 
 def commit_covariance(
@@ -156,44 +163,52 @@ def _full_precision(input: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False)
 
 
-def _rows(input: Tensor, group_size: int) -> Tensor:
-    """``(N, C, *)`` as ``(G, d, positions)`` in the accumulation dtype."""
-    channels = input.shape[1]
-    positions = input.shape[0]
-    for size in input.shape[2:]:
-        positions = positions * size
-    x = input.to(accumulation_dtype(input.dtype)).movedim(1, 0)
+def _rows(lane: Lane, input: Tensor, size: int) -> Tensor:
+    """``(N, C, *)`` as ``(B, G, d, positions)`` in the accumulation dtype.
 
-    return x.reshape(channels // group_size, group_size, positions)
+    B is N where the samples' planes are large enough to be multiplied one by one; there nothing is
+    moved. Otherwise B is 1.
+    """
+    samples, channels, *spatial = input.shape
+    plane = math.prod(spatial)
+    x = input.to(accumulation_dtype(input.dtype))
+    apart = lane is not Lane.PLAIN and plane >= _LARGE_PLANE * size and input.is_contiguous()
+    if apart:
+        return x.reshape(samples, channels // size, size, plane)
+
+    return x.movedim(1, 0).reshape(1, channels // size, size, samples * plane)
 
 
 def _centre(rows: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Differences from the mean (0 where padded), the mean ``(G, d, 1)``, the count."""
+    """Differences from the mean (0 where padded), the mean ``(1, G, d, 1)``, the count."""
+    batches, _, _, positions = rows.shape
     if mask is None:
         real = None
-        count = torch.full((), rows.shape[-1], dtype=torch.int64, device=rows.device)
+        count = torch.full((), batches * positions, dtype=torch.int64, device=rows.device)
     else:
-        real = mask.reshape(-1)
+        real = mask.reshape(batches, 1, 1, positions)
         count = real.sum()
         rows = torch.where(real, rows, 0.0)
     divisor = count.clamp(min=1)
 
     # From near the mean: far from 0 its rounding would be that of a large number.
-    near = rows.detach().sum(-1, keepdim=True) / divisor
+    near = rows.detach().sum((0, -1), keepdim=True) / divisor
     differences = rows - near
     if real is not None:
         differences = torch.where(real, differences, 0.0)
-    rest = differences.sum(-1, keepdim=True) / divisor
-    centred = differences - rest
+    # Added, not subtracted: the derivative of a difference costs a pass of its own.
+    rest = differences.sum((0, -1), keepdim=True) / -divisor
+    centred = differences + rest
     if real is not None:
         centred = torch.where(real, centred, 0.0)
 
-    return centred, near + rest, count
+    return centred, near - rest, count
 
 
 def _finish(
     lane: Lane,
-    whitened: Tensor,
+    matrix: Tensor,
+    centred: Tensor,
     input: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -202,16 +217,35 @@ def _finish(
     activation: int,
     slope: float,
 ) -> Tensor:
-    """Scale, shift, add, activate; back to shape, layout and dtype of the input."""
-    channels = input.shape[1]
-    x = whitened.reshape(channels, input.shape[0], *input.shape[2:]).movedim(0, 1)
-    if lane is not Lane.PLAIN:
-        last = is_channels_last(input)
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x.contiguous()
+    """Whiten, scale, shift, add, activate; back to shape, layout and dtype of the input."""
+    if residual is None and mask is None and activation == 0:
+        groups, size, _ = matrix.shape
+        if weight is not None:
+            matrix = matrix * weight.to(matrix.dtype).reshape(groups, size, 1)
+        y = matrix @ centred
+        if bias is not None:
+            y = y + bias.to(y.dtype).reshape(groups, size, 1)
+        return _as_input(lane, y, input).to(input.dtype)
+
+    x = _as_input(lane, matrix @ centred, input)
     if residual is not None:
         residual = residual.to(x.dtype)
-
+    channels = x.shape[1]
     mean, var = x.new_zeros(channels), x.new_ones(channels)
     output = normalise_by(lane, mean, var, x, weight, bias, residual, mask, 0.0, activation, slope)
 
     return output.to(input.dtype)
+
+
+def _as_input(lane: Lane, rows: Tensor, input: Tensor) -> Tensor:
+    """``(B, G, d, positions)`` in shape and layout of the input."""
+    samples, channels, *spatial = input.shape
+    last = lane is not Lane.PLAIN and is_channels_last(input)
+    if rows.shape[0] == samples and not last:
+        return rows.reshape(input.shape)
+
+    x = rows.reshape(channels, samples, *spatial).movedim(0, 1)
+    if last:
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+    return x if lane is Lane.PLAIN else x.contiguous()
