@@ -34,6 +34,7 @@ NAMES = {
     "SplitBatchNorm2d",
     "SplitBatchNorm3d",
     "accumulate",
+    "adapt",
     "convert",
     "domain",
     "fold",
@@ -46,6 +47,7 @@ NAMES = {
     "recalibrate",
     "set_updates",
     "skip_updates",
+    "train_eval_gap",
     "thaw",
 }
 FUNCTIONS = {"batch_norm", "batch_norm_stats", "update_running"}

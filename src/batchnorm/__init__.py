@@ -32,7 +32,9 @@ from .layers import accumulate as accumulate
 from .layers import domain as domain
 from .layers import set_updates as set_updates
 from .layers import skip_updates as skip_updates
+from .stats import adapt as adapt
 from .stats import recalibrate as recalibrate
+from .stats import train_eval_gap as train_eval_gap
 from .surgery import convert as convert
 from .surgery import fold as fold
 from .surgery import freeze as freeze

@@ -1,5 +1,8 @@
 """Statistics of models that exist: estimators, and tools that measure, compare and adapt."""
 
+from ._adapt import AdaptReport as AdaptReport
+from ._adapt import adapt as adapt
+from ._entropy import ResetGuard as ResetGuard
 from ._estimators import Cumulative as Cumulative
 from ._estimators import Ema as Ema
 from ._estimators import Estimator as Estimator
@@ -9,6 +12,8 @@ from ._estimators import ZeroDebiasedEma as ZeroDebiasedEma
 from ._gap import GapReport as GapReport
 from ._gap import LayerGap as LayerGap
 from ._gap import train_eval_gap as train_eval_gap
+from ._online import Method as Method
+from ._online import OnlineAdapter as OnlineAdapter
 from ._population import Interval as Interval
 from ._population import Population as Population
 from ._recalibrate import Order as Order

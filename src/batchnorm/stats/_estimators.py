@@ -127,7 +127,7 @@ class ZeroDebiasedEma(Ema):
     Source: Kingma & Ba 2015, section 3 (arXiv:1412.6980).
 
     Example:
-        >>> ema = ZeroDebiasedEma(0.1)
+        >>> ema = ZeroDebiasedEma(0.25)
         >>> ema.update(BatchStats(torch.tensor(2), torch.tensor([4.0]), torch.tensor([0.0])))
         >>> ema.result().mean
         tensor([4.], dtype=torch.float64)

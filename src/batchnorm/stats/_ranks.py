@@ -8,13 +8,15 @@ from torch import distributed as dist
 
 from .._errors import explain
 
-__all__ = ["Alone", "Group", "Ranks", "ranks"]
+__all__ = ["Alone", "Group", "ranks"]
 
 _OK, _FAILED = 0, 1
 
 
 class Alone:
     """One process: nothing to agree on."""
+
+    size = 1
 
     def exchange(self, values: Tensor, done: bool, key: int) -> tuple[list[Tensor], bool]:
         """What every rank has, in rank order, and whether all are done."""
@@ -35,6 +37,7 @@ class Group(Alone):
 
     def __init__(self, who: str, group: Any, device: torch.device) -> None:
         self._who, self._group, self._device = who, group, device
+        self.size = dist.get_world_size(group)
 
     def exchange(self, values: Tensor, done: bool, key: int) -> tuple[list[Tensor], bool]:
         """What every rank has, in rank order, and whether all are done.
@@ -74,16 +77,13 @@ class Group(Alone):
 
     def _gather(self, values: Tensor) -> list[Tensor]:
         values = values.contiguous().to(self._device)
-        parts = [torch.empty_like(values) for _ in range(dist.get_world_size(self._group))]
+        parts = [torch.empty_like(values) for _ in range(self.size)]
         dist.all_gather(parts, values, group=self._group)
 
         return parts
 
 
-Ranks = Alone
-
-
-def ranks(who: str, group: Any, across: bool, device: torch.device) -> Ranks:
+def ranks(who: str, group: Any, across: bool, device: torch.device) -> Alone:
     """The ranks to agree with: none without an initialised process group."""
     if not across or not dist.is_available() or not dist.is_initialized():
         return Alone()
