@@ -59,7 +59,8 @@ class _WhitenedBatchNorm(_BatchNorm):
     A group in which anything is not finite comes out as NaN and keeps its statistics.
 
     Costs: ``O(d)`` operations per number, besides an eigendecomposition or products of ``d × d``
-        matrices, twice per step. Keeps for backward two tensors of the input's size.
+        matrices, twice per step. Keeps for backward the centred input, with an activation also the
+        whitened one.
 
     Source: Huang et al. 2018 (arXiv:1804.08450); Huang et al. 2019 (arXiv:1904.03441).
 
