@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from .._errors import explain
-from .._types import BatchStats
 from ._collectives import Seat, gather, total
 from ._lanes import Lane
 from ._messages import check_headers, name_of, pack, unpack
 from ._phases import Proposal, agree_by_sums
 
-__all__ = ["OnNonfinite", "SumOverRanks", "merge_in_rank_order", "merge_over_ranks"]
+__all__ = ["OnNonfinite", "SumOverRanks", "merge_all_ranks", "merge_over_ranks"]
 
 OnNonfinite = Literal["warn", "error", "ignore"]
 """What to do when a rank brings statistics that are not finite: say it, stop every rank, nothing.
@@ -33,7 +32,7 @@ def merge_over_ranks(
         lane: the way of this call.
         seat: the caller's.
         header: of the layer's messages, int64 ``(1,)``.
-        own: of this rank; count 0 is neutral, whatever the other two are.
+        own: of this rank; with count 0 the other two are 0.
         on_nonfinite: read only where reading costs nothing (on the CPU), or for ``"error"``.
 
     Raises:
@@ -58,33 +57,48 @@ def merge_over_ranks(
     if not readable:
         # Nobody looks: then at least nothing wrong may look right.
         means = torch.where((codes == codes[0]).all(), means, torch.nan)
-    merged = merge_in_rank_order(BatchStats(counts, means, variances))
 
-    return merged.mean, merged.var, merged.count
+    return merge_all_ranks(means, variances, counts)
 
 
-def merge_in_rank_order(stats: BatchStats) -> BatchStats:
-    """Statistics ``(ranks, C)`` as one, by pairs of neighbours: no sum whose order may vary.
+def merge_all_ranks(means: Tensor, variances: Tensor, counts: Tensor) -> Proposal:
+    r"""Mean, biased variance and count of all ranks' values together.
+
+    .. math:: \mu = \sum_r s_r \mu_r \qquad \sigma^2 = \sum_r s_r (\sigma_r^2 + (\mu_r - \mu)^2)
+        \qquad s_r = m_r / \textstyle\sum_q m_q
 
     Args:
-        stats: ``mean`` and ``var`` ``(ranks, C)``, ``count`` ``(ranks, 1)``.
+        means: ``(ranks, C)``; 0 where the count is.
+        variances: ``(ranks, C)``, biased; 0 where the count is.
+        counts: int64 ``(ranks, 1)``.
 
     Returns:
-        ``mean`` and ``var`` ``(C,)``, ``count`` ``()``.
+        ``mean (C,)``, ``var (C,)`` and ``count ()``: the same bits wherever it is computed.
 
-    Costs: log2(ranks) merges.
+    Numerics: the mean is refined once by the mean of the differences, so that its error is one
+        rounding; the variance never subtracts.
+
+    Costs: 2·log2(ranks) + 14 small operations.
     """
-    count, mean, var = stats.count, stats.mean, stats.var
-    while (ranks := mean.shape[0]) > 1:
-        even = ranks // 2 * 2
-        pairs = BatchStats(count[0:even:2], mean[0:even:2], var[0:even:2]).merge(
-            BatchStats(count[1:even:2], mean[1:even:2], var[1:even:2])
-        )
-        count = torch.cat([pairs.count, count[even:]])
-        mean = torch.cat([pairs.mean, mean[even:]])
-        var = torch.cat([pairs.var, var[even:]])
+    count = counts.sum()
+    share = counts.to(means.dtype) / count.clamp(min=1).to(means.dtype)
 
-    return BatchStats(count.reshape(()), mean[0], var[0])
+    rough, within = _fixed_sum(torch.cat([means, variances], 1) * share).chunk(2)
+    apart = means - rough
+    moved = apart * share
+    correction, between = _fixed_sum(torch.cat([moved, moved * apart], 1)).chunk(2)
+
+    return rough + correction, within + between, count
+
+
+def _fixed_sum(rows: Tensor) -> Tensor:
+    """Sum over dimension 0 in an order that depends on nothing but the number of rows."""
+    while (n := rows.shape[0]) > 1:
+        half = n // 2
+        folded = rows[:half] + rows[n - half :]
+        rows = folded if n % 2 == 0 else torch.cat([folded, rows[half : half + 1]])
+
+    return rows[0]
 
 
 @dataclass(frozen=True)
