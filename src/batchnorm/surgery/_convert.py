@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -9,14 +10,22 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .._errors import explain
+from ..layers import SyncBatchNorm, domain
 from ._fuse import Fusions, plan_fusions
 from ._places import kind, paths_of, unreachable_place
 from ._proof import Mode, record
 from ._prove import commit_and_prove
 from ._report import Change, SurgeryReport
-from ._sources import Source, is_candidate, read
+from ._sources import Source, is_candidate, is_whole_batch, read
 from ._swap import Surgery, carry_over
-from ._targets import OTHER_FUNCTIONS, SAME_IN_TRAINING, build, is_ours, parse_target
+from ._targets import (
+    DOMAINS,
+    OTHER_FUNCTIONS,
+    SAME_IN_TRAINING,
+    build,
+    is_ours,
+    parse_target,
+)
 
 __all__ = ["convert"]
 
@@ -95,10 +104,23 @@ def convert(
             surgery.replace(layer, new)
     changes += _finish_fusions(surgery, model, fusions)
 
-    modes: tuple[Mode, ...] = ("eval", "train") if family in SAME_IN_TRAINING else ("eval",)
+    everywhere = family in SAME_IN_TRAINING and all(map(is_whole_batch, candidates))
+    modes: tuple[Mode, ...] = ("eval", "train") if everywhere else ("eval",)
     same = family is not None and family not in OTHER_FUNCTIONS
-    proofs = commit_and_prove(surgery, sample, modes, same=same)
+    if family in DOMAINS and not all(_has_statistics(layer) for layer in candidates):
+        sample = None  # a domain without a batch has nothing to normalise by
+    around = (lambda model: domain(model, 0)) if family in DOMAINS else _plainly
+    proofs = commit_and_prove(surgery, sample, modes, same=same, around=around)
     return SurgeryReport(_WHO, surgery.model, changes, proofs, surgery.undo)
+
+
+def _plainly(model: nn.Module) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def _has_statistics(layer: nn.Module) -> bool:
+    seen = getattr(layer, "num_batches_tracked", None)
+    return seen is not None and bool(seen.min() > 0)
 
 
 def _is_builder(to: Any) -> bool:
@@ -144,6 +166,8 @@ def _exchange(
         return left("it is one already")
     try:
         new = build(source, family, source.rank or rank, options)
+        if isinstance(new, SyncBatchNorm) and "name" not in options:
+            new.name = paths[0]
     except ValueError as error:
         return left(str(error))
 

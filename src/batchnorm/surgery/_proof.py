@@ -135,12 +135,13 @@ def widened(model: nn.Module, sample: Any) -> tuple[nn.Module, Any] | None:
 
 
 def compare(before: Sequence[Recording], after: Sequence[Recording]) -> list[Proof]:
-    """Largest deviations per mode; gradients by the names that both have."""
+    """Largest deviations per mode; gradients by the names and shapes that both have."""
     proofs = []
     for a, b in zip(before, after, strict=True):
         proofs.append(_deviation(f"outputs, {a.mode}", a.outputs, b.outputs))
-        if a.gradients and b.gradients:
-            proofs.append(_deviation(f"gradients, {a.mode}", a.gradients, b.gradients))
+        alike = {n: g for n, g in a.gradients.items() if _shape(b.gradients.get(n)) == g.shape}
+        if alike:
+            proofs.append(_deviation(f"gradients, {a.mode}", alike, b.gradients))
 
     return proofs
 
@@ -156,6 +157,10 @@ def _deviation(what: str, before: dict[str, Tensor], after: dict[str, Tensor]) -
     scale = max((float(one.detach().nan_to_num().abs().max()) for one, _ in pairs), default=0.0)
 
     return Proof(what, largest, largest / scale if scale > 0 else largest, dtype)
+
+
+def _shape(tensor: Tensor | None) -> torch.Size | None:
+    return None if tensor is None else tensor.shape
 
 
 def _distance(one: Tensor, other: Tensor) -> float:

@@ -1,9 +1,11 @@
 """Commit an operation, compare a sample before and after, and take it back if they differ."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 
 from .._errors import explain
 from ._proof import Mode, Recording, compare, record, widened
@@ -20,6 +22,7 @@ def commit_and_prove(
     *,
     same: bool = True,
     gradients: bool = True,
+    around: Callable[[nn.Module], AbstractContextManager[None]] = lambda model: nullcontext(),
 ) -> list[Proof]:
     """Commit, and say how far outputs and gradients on the sample moved.
 
@@ -32,6 +35,7 @@ def commit_and_prove(
         modes: to compare in.
         same: whether the function must be the same; otherwise the difference is only measured.
         gradients: whether to compare these too.
+        around: a context that the changed model needs while it runs.
 
     Raises:
         RuntimeError: the function is not the same. The model is then as it was.
@@ -44,9 +48,10 @@ def commit_and_prove(
     wide_before = _wide(surgery, sample, modes, gradients) if same else None
     surgery.commit()
     try:
-        proofs = compare(before, record(surgery.model, sample, modes, gradients=gradients))
-        if same:
+        with around(surgery.model):
+            proofs = compare(before, record(surgery.model, sample, modes, gradients=gradients))
             wide_after = None if wide_before is None else _wide(surgery, sample, modes, gradients)
+        if same:
             wide = (
                 None
                 if wide_before is None or wide_after is None

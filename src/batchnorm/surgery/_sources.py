@@ -12,7 +12,7 @@ from .._types import ActivationName
 from ._activations import activation_of
 from ._places import kind
 
-__all__ = ["Source", "is_candidate", "read"]
+__all__ = ["Source", "is_candidate", "is_whole_batch", "read"]
 
 # Family and rank by exact type. SyncBatchNorm takes inputs of any rank.
 _TORCH = {
@@ -70,6 +70,11 @@ class Source:
 def is_candidate(module: nn.Module) -> bool:
     """Whether a module is, or by its name claims to be, batch norm."""
     return isinstance(module, _TorchBatchNorm) or "BatchNorm" in type(module).__name__
+
+
+def is_whole_batch(module: nn.Module) -> bool:
+    """Whether a layer, in one process, normalises a batch in training by all of it."""
+    return not type(module).__name__.startswith(("Ghost", "BatchRenorm"))
 
 
 def read(module: nn.Module) -> Source | str:

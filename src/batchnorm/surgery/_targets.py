@@ -16,15 +16,19 @@ from ._activations import module_of
 from ._sources import Source
 from ._swap import carry_over
 
-__all__ = ["OTHER_FUNCTIONS", "SAME_IN_TRAINING", "build", "is_ours", "parse_target"]
+__all__ = ["DOMAINS", "OTHER_FUNCTIONS", "SAME_IN_TRAINING", "build", "is_ours", "parse_target"]
 
 _TORCH: dict[str, tuple[type[nn.Module] | None, ...]] = {
     "torch.BatchNorm": (None, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
     "torch.SyncBatchNorm": (nn.SyncBatchNorm,) * 4,
     "InstanceNorm": (None, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 }
+# They are called step by step, which a model must be written for.
+_CELLS = ("RecurrentBatchNorm",)
 #: They compute something else, at inference too.
 OTHER_FUNCTIONS = ("GroupNorm", "LayerNorm", "InstanceNorm", "Identity", "WhitenedBatchNorm")
+#: They hold one set of statistics per domain, and must be told the domain.
+DOMAINS = ("DomainBatchNorm", "SplitBatchNorm")
 #: As far as one process goes: they normalise by the whole batch.
 SAME_IN_TRAINING = ("BatchNorm", "SyncBatchNorm", "torch.BatchNorm", "torch.SyncBatchNorm")
 
@@ -54,7 +58,7 @@ def _families() -> set[str]:
     ours = {
         name[:-2] if name[-2:] in ("1d", "2d", "3d") else name
         for name, layer in vars(layers).items()
-        if isinstance(layer, type) and issubclass(layer, _TorchBatchNorm)
+        if isinstance(layer, type) and issubclass(layer, _TorchBatchNorm) and name not in _CELLS
     }
 
     return ours | set(_TORCH) | {"GroupNorm", "LayerNorm", "Identity"}
