@@ -213,6 +213,9 @@ def test_wrong_combinations_are_refused():
         layer(packed, packed.data)
     with pytest.raises(ValueError, match="packed as the input is"):
         layer(packed, other)
+    one, two = (pack_padded_sequence(x[:2], size, batch_first=True) for size in ([4, 2], [3, 3]))
+    with pytest.raises(ValueError, match="packed as the input is"):
+        layer(one, two)
 
 
 def test_sequences_of_length_zero_are_padding():

@@ -242,6 +242,22 @@ def test_a_step_that_is_not_finite_enters_no_memory(momentum, accumulated):
     torch.testing.assert_close(layer.running_mean[2, 1], want, **CLOSE)
 
 
+@pytest.mark.parametrize("how", ["one channel", "all channels", "beside a good one"])
+def test_average_survives_a_bad_micro_batch(how):
+    layer = make(momentum=None)
+    first, good, last, bad = torch.randn(4, N, T, C, dtype=F64)
+    bad[0, 2, 1 if how == "one channel" else slice(None)] = float("nan")
+    layer(first)
+    with bn.accumulate(layer):
+        layer(bad)
+        if how == "beside a good one":
+            layer(good)
+    layer(last)
+    entered = [first, good, last] if how == "beside a good one" else [first, last]
+    want = torch.stack([x[:, 2, 1].mean() for x in entered]).mean()
+    torch.testing.assert_close(layer.running_mean[2, 1], want, **CLOSE)
+
+
 def test_updates_can_be_skipped():
     layer = make()
     before = snapshot(layer)
