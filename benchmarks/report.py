@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from benchmarks.results import Results
 from benchmarks.rows import Row, milliseconds, ratio, sides
-from benchmarks.summary import summarise
+from benchmarks.summary import best_public, speed_up, summarise, trusted
+from benchmarks.words import geometric_mean
 
 __all__ = ["row_line", "summary_lines"]
 
@@ -32,9 +33,27 @@ def _number(value: float) -> str:
 
 
 def summary_lines(results: Results) -> Iterator[str]:
-    """The headline of the operator rows."""
-    if not results.rows.get("ops"):
-        return
+    """The headlines of the operator rows and of the variants."""
+    if results.rows.get("ops"):
+        yield from _ops_lines(results)
+    if results.rows.get("variants"):
+        yield from _variants_lines(results)
+
+
+def _variants_lines(results: Results) -> Iterator[str]:
+    rows = results.rows["variants"]
+    good = trusted(rows)
+    speeds = [speed_up(row, best_public(row)) for row in good]
+    bad = sum(row["status"] != "ok" for row in rows)
+    yield ""
+    yield (
+        f"variants over the best way in torch, geometric mean: {_number(geometric_mean(speeds))}x; "
+        f"rows: {len(rows)}, slower {sum(value < 1 for value in speeds)}, wrong or failed {bad}, "
+        f"without enough calm rounds {len(rows) - bad - len(good)}"
+    )
+
+
+def _ops_lines(results: Results) -> Iterator[str]:
     found = summarise(results.rows["ops"])
     yield ""
     yield (

@@ -8,6 +8,7 @@ from benchmarks.results import Results
 from benchmarks.table_ops import losing_table, ops_table, summary_table
 from benchmarks.table_parts import memory_table, nets_table, overhead_table
 from benchmarks.table_readme import readme_table
+from benchmarks.table_variants import variants_table
 
 __all__ = ["render", "replace_between"]
 
@@ -22,6 +23,7 @@ def render(results: Results, root: Path = ROOT) -> list[Path]:
             "bench-overhead": overhead_table,
             "bench-nets": nets_table,
             "bench-memory": memory_table,
+            "bench-variants": variants_table,
         },
         "README.md": {"bench": readme_table},
     }

@@ -140,4 +140,4 @@ def wrong(errors: dict[str, dict[str, float]], public: list[str], numbers: int) 
 
 def peaks(sides) -> dict[str, float]:
     """MiB of tensors in a step that is not the first."""
-    return {side.name: round(peak_tensors(side.call), 2) for side in sides}
+    return {side.name: round(peak_tensors(side.call), 4) for side in sides}

@@ -11,6 +11,7 @@ from benchmarks.summary import copies, summarise
 from benchmarks.table_ops import losing_table, ops_table, summary_table
 from benchmarks.table_parts import memory_table, nets_table, overhead_table
 from benchmarks.table_readme import readme_table
+from benchmarks.table_variants import variants_table
 from benchmarks.words import geometric_mean, markdown, milliseconds_text, speed
 
 from .made_up import ops_row, results, times
@@ -113,7 +114,7 @@ def test_readme_shows_the_mean_and_the_worst_of_the_trusted_rows():
 
 def test_nothing_measured_is_said_and_not_a_crash():
     tables = (summary_table, losing_table, ops_table, overhead_table, nets_table, memory_table)
-    assert {make(Results()) for make in (*tables, readme_table)} == {
+    assert {make(Results()) for make in (*tables, readme_table, variants_table)} == {
         "Not measured yet: `make bench`."
     }
     assert list(summary_lines(Results())) == []
@@ -171,3 +172,40 @@ def test_render_writes_readme_and_docs_and_says_which_changed(tmp_path):
     assert "geometric mean of 1 rows" in readme.read_text()
     assert readme.read_text().endswith("<!-- bench:end -->\nend\n")
     assert table.render(found, tmp_path) == []
+
+
+def variant_row(public, *, plain=0.5, **facts):
+    """Ours takes 2 ms; ``public`` maps ways in torch to how many times as long they take."""
+    row = ops_row((8, 16, 4, 4), variant="ghost", detail="4 samples each", public=list(public))
+    ours = row["ms"]["ours"]
+    row["ms"] = {"ours": ours, "plain": times([plain] * 3, [plain] * 3)}
+    row["ms"] |= {way: times([slow] * 3, [slow] * 3) for way, slow in public.items()}
+    row["peak_mib"] = {side: 10.0 * place for place, side in enumerate(row["ms"], 1)}
+    return {**row, **facts}
+
+
+def test_variants_stand_beside_the_fastest_public_way_and_the_plain_layer():
+    text = variants_table(results(variant_row({"slow": 9.0, "fast": 3.0}), part="variants"))
+    assert "| Variant | Row | Best way in torch | ours ms |" in text
+    assert (
+        "| ghost | (8, 16, 4, 4) 4 samples each | fast | 2 | 3.00× (3.00–3.00) | 3.00× | 3.00× "
+        "| 2.00 | 10 | 40 | 20 |"
+    ) in text
+
+
+def test_variants_count_losses_in_trusted_rows_and_show_the_others():
+    rows = [
+        variant_row({"a": 8.0}),
+        variant_row({"a": 9.0, "b": 0.5}),
+        variant_row({"a": 0.1}, noisy=True),
+        variant_row({"a": 1.0}, status="wrong", reason="output: error 1"),
+    ]
+    text = variants_table(results(*rows, part="variants"))
+    assert "Geometric mean of 2 rows over the best way in torch: 2.00×" in text
+    assert "in which that way is faster: 1." in text
+    assert "| **0.50×** (0.50–0.50) |" in text
+    assert "| ~ghost |" in text
+    assert "| wrong | – |" in text
+    lines = " ".join(summary_lines(results(*rows, part="variants")))
+    assert "geometric mean: 2.00x" in lines
+    assert "rows: 4, slower 1, wrong or failed 1, without enough calm rounds 1" in lines
