@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 import batchnorm as bn
-from batchnorm.surgery import convert
+from batchnorm.surgery import convert, freeze
 from tests.surgery.models import (
     Block,
     Tangled,
@@ -240,6 +240,17 @@ def test_what_torchs_layer_cannot_do_is_not_lost_silently():
     reasons = [change.reason for change in convert(model, "torch.BatchNorm").skipped]
     assert reasons[0] == "its activation 'relu' would be lost"
     assert "updates are switched off" in reasons[1]
+
+
+def test_frozen_layers_stay_frozen_or_stay():
+    model = nn.Sequential(bn.BatchNorm2d(4))
+    freeze(model, affine=True)
+    assert "thaw it first" in convert(model, "torch.BatchNorm").skipped[0].reason
+    convert(model, "GhostBatchNorm", ghost_batch_size=2)
+    assert set(model[0].frozen) == {"stats", "weight", "bias"}
+    before = model[0].running_mean.clone()
+    model.train()(torch.randn(4, 4, 3, 3))
+    assert torch.equal(model[0].running_mean, before)
 
 
 @pytest.mark.parametrize(

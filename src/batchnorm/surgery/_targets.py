@@ -100,6 +100,8 @@ def _construct(source: Source, family: str, rank: int | None, options: dict[str,
         place["dtype"] = wide.dtype
     if source.activation != "identity" and not is_ours(family):
         raise ValueError(f"its activation {source.activation!r} would be lost")
+    if getattr(old, "frozen", ()) and not is_ours(family):
+        raise ValueError("it is frozen, which only layers of ours can be: thaw it first")
     if family in ("GroupNorm", "LayerNorm"):
         _check_options(family, options, {"num_groups"} if family == "GroupNorm" else set())
         groups = 1 if family == "LayerNorm" else _groups(old.num_features, options)
