@@ -6,11 +6,11 @@ from ._conventions import convert_options as convert_options
 from ._conventions import convert_state as convert_state
 from ._convert import convert as convert
 from ._fold import fold as fold
-from ._freeze import freeze as freeze
-from ._freeze import thaw as thaw
 from ._frameworks import ForeignNorm as ForeignNorm
 from ._frameworks import from_framework as from_framework
 from ._frameworks import to_framework as to_framework
+from ._freeze import freeze as freeze
+from ._freeze import thaw as thaw
 from ._insert import insert as insert
 from ._prune import PruneReport as PruneReport
 from ._prune import PruneRow as PruneRow
