@@ -33,6 +33,7 @@ NAMES = {
     "SplitBatchNorm1d",
     "SplitBatchNorm2d",
     "SplitBatchNorm3d",
+    "SyncBatchNorm",
     "accumulate",
     "adapt",
     "convert",
