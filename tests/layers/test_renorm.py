@@ -63,6 +63,19 @@ def test_output_and_gradients_are_those_of_the_paper(kind, plain, shape, limits)
     torch.testing.assert_close(got, torch.autograd.grad(want, leaves, g), **CLOSE)
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(0.01, -50.0), (100.0, 50.0)])
+def test_both_bounds_of_r_and_d_are_reached_and_hold(scale, shift):
+    layer = layer_of(affine=False)
+    x = torch.randn(60, 5, dtype=F64) * scale + shift
+    y = layer(x)
+    sign = 1.0 if shift > 0 else -1.0
+    torch.testing.assert_close(y.mean(0), torch.full((5,), 5.0 * sign, dtype=F64), **CLOSE)
+    r = 3.0 if scale > 1 else 1 / 3.0
+    std = x.var(0, correction=0).sqrt()
+    want = r * std / (std.square() + layer.eps).sqrt()
+    torch.testing.assert_close(y.std(0, correction=0), want, **CLOSE)
+
+
 @pytest.mark.parametrize("act", ["relu", "silu"])
 def test_residual_and_activation(act):
     layer = layer_of(activation=act)
