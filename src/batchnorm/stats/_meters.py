@@ -105,7 +105,9 @@ class Meter:
     @property
     def is_empty(self) -> bool:
         """Whether no channel has the two values that a variance needs."""
-        return not bool((self.population._pooled.count > 1).any())
+        batches = self.population.batches
+
+        return batches.numel() == 0 or not bool((self.population.result().count > 1).any())
 
     def widths(self, confidence: float) -> tuple[Tensor, Tensor]:
         """Half widths in standard deviations and as a share of the variance."""

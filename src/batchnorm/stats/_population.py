@@ -14,6 +14,7 @@ from .._types import BatchStats
 __all__ = ["Interval", "Population"]
 
 _ROWS = 11
+_TOGETHER = 32
 
 
 class Interval(NamedTuple):
@@ -59,65 +60,70 @@ class Population:
         # moment about the pooled mean.
         self._sums = torch.zeros(6, 0, dtype=torch.float64)
         self._batches = self._lost = empty.long()
+        # Merging many at once costs as many operations as merging one.
+        self._waiting: list[BatchStats] = []
 
     @property
     def batches(self) -> Tensor:
         """Int64 ``(C,)``: batches that entered each channel."""
+        self._gather()
         return self._batches
 
     @property
     def lost(self) -> Tensor:
         """Int64 ``(C,)``: batches that were not finite there."""
+        self._gather()
         return self._lost
 
     def update(self, stats: BatchStats) -> None:
         """Take one batch."""
-        self.merge(Population._of(stats))
+        count = stats.count.expand(stats.mean.shape).clone()
+        mean, var = (t.detach().to(torch.float64, copy=True) for t in (stats.mean, stats.var))
+        self._waiting.append(BatchStats(count, mean, var))
+        if len(self._waiting) == _TOGETHER:
+            self._gather()
 
-    @classmethod
-    def _of(cls, stats: BatchStats) -> Self:
-        clean = stats.detach().finite()
-        count = clean.count.expand(clean.mean.shape)
-        weight, var = count.double().square(), clean.var.double()
-        zero = torch.zeros_like(var)
-        one = cls()
-        one._pooled = BatchStats(count, clean.mean.double(), var)
-        one._sums = torch.stack((weight, zero, weight * var, zero, zero, weight * var * var))
-        one._batches = (count > 0).long()
-        one._lost = ((stats.count > 0) & ~stats.is_finite).long()
-
-        return one
+    def _gather(self) -> None:
+        """Merge what is waiting."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            columns = ((s.count, s.mean, s.var) for s in waiting)
+            self.merge(
+                Population.of_draws(BatchStats(*map(torch.stack, zip(*columns, strict=True))))
+            )
 
     @classmethod
     def of_draws(cls, draws: BatchStats) -> Self:
         """Many batches at once: statistics ``(B, C)``, one row per batch."""
-        draws = draws.detach().finite()
-        count, mean, var = (
-            draws.count.expand_as(draws.mean),
-            draws.mean.double(),
-            draws.var.double(),
-        )
+        clean = draws.detach().finite()
+        count = clean.count.expand_as(clean.mean)
+        mean, var = clean.mean.double(), clean.var.double()
         total = count.sum(0)
         share = count.double() / total.clamp(min=1)
-        pooled = (share * mean).sum(0)
+        # About the first mean, which is close: about 0 large means would cost digits.
+        pooled = mean[0] + (share * (mean - mean[0])).sum(0)
         a = torch.where(count > 0, mean - pooled, 0.0)
         q = torch.where(count > 0, var + a * a, 0.0)
         weight = count.double().square()
+
         one = cls()
         one._pooled = BatchStats(total, pooled, (share * q).sum(0))
         terms = (torch.ones_like(a), a, q, a * a, a * q, q * q)
         one._sums = torch.stack([(weight * term).sum(0) for term in terms])
         one._batches = (count > 0).long().sum(0)
-        one._lost = torch.zeros_like(one._batches)
+        one._lost = ((draws.count > 0) & ~draws.is_finite).long().sum(0)
 
         return one
 
     def merge(self, other: Self) -> None:
         """Take what another estimator saw; the order does not matter up to rounding."""
+        self._gather()
+        other._gather()
         if other._pooled.mean.numel() == 0:
             return
         if self._pooled.mean.numel() == 0:
-            self.__dict__.update(other.__dict__)
+            self._pooled, self._sums = other._pooled, other._sums
+            self._batches, self._lost = other._batches, other._lost
             return
 
         pooled = self._pooled.merge(other._pooled)
@@ -132,6 +138,7 @@ class Population:
         Raises:
             RuntimeError: there was no batch.
         """
+        self._gather()
         if self._pooled.mean.numel() == 0:
             raise RuntimeError(
                 explain("Population", "it needs a batch", "none", "Call update() first")
@@ -141,6 +148,7 @@ class Population:
 
     def errors(self) -> Interval:
         """Standard errors of the mean and the variance; inf with fewer than two batches."""
+        self._gather()
         _, _, sum_q, sum_aa, _, sum_qq = self._sums
         var, size = self._pooled.var, self._pooled.count.clamp(min=1).double()
         spread = sum_qq - 2 * var * sum_q + var * var * self._sums[0]
@@ -152,21 +160,20 @@ class Population:
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Half widths that cover the truth with this probability, for many random batches."""
-        quantile = _student(confidence, self._batches.double() - 1)
+        quantile = _student(confidence, self.batches.double() - 1)
 
         return Interval(*(quantile * error for error in self.errors()))
 
     def pack(self, like: Tensor) -> Tensor:
         """Everything in one float64 tensor ``(11, numel)``, zeros when empty; shape of ``like``."""
+        self._gather()
         if self._pooled.mean.numel() == 0:
             return torch.zeros(_ROWS, like.numel(), dtype=torch.float64, device=like.device)
 
-        rows = (*self._pooled_rows(), *self._sums, self._batches, self._lost)
+        pooled = self._pooled
+        rows = (pooled.count, pooled.mean, pooled.var, *self._sums, self._batches, self._lost)
 
         return torch.stack([row.double().reshape(-1) for row in rows])
-
-    def _pooled_rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self._pooled.count, self._pooled.mean, self._pooled.var
 
     @classmethod
     def unpack(cls, packed: Tensor, like: Tensor) -> Self:
