@@ -209,6 +209,16 @@ def test_input_brings_features_to_one_scale(start):
     else:
         y = norm(x)
         torch.testing.assert_close(y.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+        torch.testing.assert_close(y.std(0, correction=0), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_constant_features_do_not_decide_epsilon():
+    x = torch.randn(64, 3) * 1e-3
+    x[:, 1] = 1234.5
+    model = mlp()
+    insert(model, "input", sample=x)
+    assert 1e-12 < model[0].norm.eps < 1e-10
+    assert model[0].norm(x)[:, 1].abs().max() < 1.0
 
 
 def test_input_that_goes_several_ways_is_an_error():

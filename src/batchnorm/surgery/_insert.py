@@ -59,7 +59,7 @@ def insert(
             mean and var are the sample's (0 and 1 without one).
         only: takes a dotted path and a layer; False leaves it.
         options: constructor arguments of the new layers: ``momentum=0.01``. At the input,
-            ``affine`` is False by default.
+            ``affine`` is False by default, and ``eps`` small against the sample's variances.
 
     Returns:
         Each decision with its reason; can be undone.
@@ -215,6 +215,14 @@ def _begin(norm: Any, stats: BatchStats | None, bias: Tensor | None, start: Star
         norm.running_mean.sub_(bias.to(norm.running_mean))
 
 
+def _small_eps(stats: BatchStats) -> float:
+    """Torch's 1e-5, or less where features vary less; rounding of a constant is no variation."""
+    noise = (4 * torch.finfo(stats.mean.dtype).eps * stats.mean).square()
+    varying = stats.var[stats.var > noise]
+
+    return 1e-5 * min(1.0, float(varying.min())) if varying.numel() else 1e-5
+
+
 def _insert_input(
     model: nn.Module,
     graph: Graph,
@@ -231,8 +239,10 @@ def _insert_input(
 
     seen = _observe(model, [layer], sample, inputs=True)
     rank, stats = seen.get(layer, (None, None))
-    affine = {"affine": start == "identity"}
-    norm = _norm(layer, channels_of(layer, into=True), rank, {**affine, **options})
+    defaults: dict[str, Any] = {"affine": start == "identity"}
+    if stats is not None:
+        defaults["eps"] = _small_eps(stats)
+    norm = _norm(layer, channels_of(layer, into=True), rank, {**defaults, **options})
     _begin(norm, stats, None, start)
     new = NormalisedInput(layer, norm)
     new.training = norm.training = layer.training
