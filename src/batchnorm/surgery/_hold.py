@@ -95,7 +95,7 @@ def _remark(layer: _BatchNorm) -> str:
 
 def fold_all(model: nn.Module, graph: Graph, changes: list[Change]) -> tuple[Surgery, list[Change]]:
     """Fold on the fly where it is exact; the changes with that in their reasons."""
-    surgery, taken = Surgery("freeze", model), set()
+    surgery = Surgery("freeze", model)
     paths = {", ".join(found): module for module, found in paths_of(model).items()}
     names = {module: path for path, module in paths.items()}
     result = []
@@ -105,12 +105,11 @@ def fold_all(model: nn.Module, graph: Graph, changes: list[Change]) -> tuple[Sur
             result.append(change)
             continue
         target = why_no_affine(layer) or layer_before(graph, layer)
-        if not isinstance(target, str) and (target in taken or not folds(target)):
+        if not isinstance(target, str) and (not folds(target)):
             target = f"{kind(target)} before it cannot"
         if isinstance(target, str):
             reason = f"not folded: {target}"
         else:
-            taken.add(target)
             surgery.call(*reversed(unfolding(layer, target)))
             reason = f"folded into {names[target]} at every call"
         said = "; ".join(part for part in (change.reason, reason) if part)
