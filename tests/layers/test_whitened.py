@@ -148,6 +148,16 @@ def test_transforms_of_functions(method, training):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_forward_derivative_is_the_directional_one_and_the_batch_counts(method):
+    layer, x, v = layer_of(method=method), mixed(20, 6), mixed(20, 6, seed=1)
+    _, tangent = func.jvp(layer, (x,), (v,))
+    assert layer.num_batches_tracked.item() == 1
+    h = 1e-6
+    apart = (layer(x + h * v) - layer(x - h * v)) / (2 * h)
+    torch.testing.assert_close(tangent, apart, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_eval_multiplies_by_the_running_matrix(method):
     layer, x = layer_of(method=method, group_size=3), mixed(40, 6)
     for i in range(3):

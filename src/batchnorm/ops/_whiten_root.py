@@ -114,6 +114,10 @@ class _RootWithTangent(_Root):
     """The same with a forward-mode derivative."""
 
     @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None]:
+        return _derivative_with_tangent(_symmetric(grad), *ctx.saved_tensors), None
+
+    @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> tuple[Tensor, None, None]:
         return _derivative(tangent, *ctx.saved_tensors), None, None
 
@@ -146,6 +150,22 @@ class _Derivative(Function):
         across = _second_derivative(direction, grad, *of_root)
 
         return along, across, None, None
+
+
+class _DerivativeWithTangent(_Derivative):
+    """The same with a forward-mode derivative."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def jvp(ctx: Any, along: Tensor, across: Tensor, *_: Any) -> Tensor:
+        direction, *of_root = ctx.saved_tensors
+        change: Tensor = _derivative(along, *of_root)
+
+        return change + _second_derivative(direction, across, *of_root)
 
 
 class _SecondDerivative(Function):
@@ -183,6 +203,7 @@ class _SecondDerivative(Function):
 
 
 _derivative: Any = _Derivative.apply
+_derivative_with_tangent: Any = _DerivativeWithTangent.apply
 _second_derivative: Any = _SecondDerivative.apply
 
 
