@@ -242,6 +242,51 @@ def test_gradients_by_torch_func_equal_autograds(kind, mode):
 
 
 @every
+def test_an_ensemble_runs_under_vmap(kind, mode):
+    layers = [make(kind, mode, bidirectional=True) for _ in range(3)]
+    for seed, layer in enumerate(layers):
+        torch.manual_seed(seed)
+        layer(batch())
+        layer.eval()
+    params, buffers = torch.func.stack_module_state(layers)
+    base, x = copy.deepcopy(layers[0]).to("meta"), batch(3)
+
+    def run(params, buffers):
+        return torch.func.functional_call(base, (params, buffers), (x,))[0]
+
+    for got, layer in zip(torch.func.vmap(run)(params, buffers), layers, strict=True):
+        torch.testing.assert_close(got, layer(x)[0], **CLOSE)
+
+
+@every
+def test_forward_mode_derivative_equals_the_difference_quotient(kind, mode):
+    layer = make(kind, mode)
+    bn.set_updates(layer, False)
+    x, v = batch(3), batch(3)
+    _, got = torch.func.jvp(lambda t: layer(t)[0], (x,), (v,))
+    step = torch.finfo(F64).eps ** (1 / 3)
+    want = (layer(x + step * v)[0] - layer(x - step * v)[0]) / (2 * step)
+    torch.testing.assert_close(got, want, rtol=step, atol=step)
+
+
+@every
+def test_built_without_memory_and_filled_later(kind, mode):
+    layer = make(kind, mode, device="meta", bidirectional=True)
+    assert all(b.is_meta for b in layer.buffers())
+    layer.to_empty(device="cpu").reset_parameters()
+    assert layer(batch())[0].isfinite().all()
+    assert all(norm.num_nonfinite.sum() == 0 for norm in layer.children())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parametrized_weights(kind):
+    one, two = make(kind), make(kind)
+    torch.nn.utils.parametrizations.weight_norm(two, "weight_hh_l0")
+    x = batch()
+    torch.testing.assert_close(two(x)[0], one(x)[0], **CLOSE)
+
+
+@every
 def test_gradcheck(kind, mode):
     layer = make(kind, mode, bidirectional=True)
     names = [n for n, _ in layer.named_parameters()]
@@ -306,8 +351,11 @@ def test_wrong_arguments_are_refused(kind, options, error, words):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_dropout_of_a_single_layer_warns_as_torch(kind):
-    with pytest.warns(UserWarning, match="dropout is applied after every layer but the last"):
+    with pytest.warns(
+        UserWarning, match="dropout is applied after every layer but the last"
+    ) as seen:
         kind(3, 4, dropout=0.5)
+    assert seen[0].filename == __file__
 
 
 @pytest.mark.parametrize("kind", KINDS)

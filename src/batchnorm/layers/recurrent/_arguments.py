@@ -53,7 +53,7 @@ def check_arguments(
     if dropout and num_layers == 1:
         rule = "dropout is applied after every layer but the last"
         got, cure = f"dropout={dropout}, num_layers=1", "Use more layers, or dropout=0"
-        warnings.warn(explain(who, rule, got, cure), stacklevel=4)
+        warnings.warn(explain(who, rule, got, cure), stacklevel=3)
 
 
 def check_sequences(who: str, data: Tensor, packed: bool, input_size: int, weight: Tensor) -> None:
