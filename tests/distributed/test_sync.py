@@ -136,7 +136,8 @@ def test_messages_keep_every_bit(dtype):
     count = torch.tensor(2**40 + 1)
 
     everyone = torch.stack([pack(pattern, -pattern, count, header)] * 3)
-    mean, var, counts, codes = unpack(everyone, dtype)
+    stats, counts, codes = unpack(everyone, dtype)
+    mean, var = stats.chunk(2, 1)
 
     for row in range(3):
         assert torch.equal(mean[row].view(words), pattern.view(words))
@@ -186,8 +187,7 @@ def test_merge_gives_the_statistics_of_all(sizes, wide, far):
     parts = [torch.randn(n, 3, generator=g).to(dtype) + 5 * i + offset for i, n in enumerate(sizes)]
     stats = [bn.functional.batch_norm_stats(p) for p in parts]
     mean, var, count = merge_all_ranks(
-        torch.stack([s.mean for s in stats]),
-        torch.stack([s.var for s in stats]),
+        torch.stack([torch.cat([s.mean, s.var]) for s in stats]),
         torch.stack([s.count for s in stats]).unsqueeze(1),
     )
 
@@ -209,7 +209,7 @@ def test_merge_of_many_ranks(ranks):
     mean = torch.randn(ranks, 2, generator=g, dtype=torch.float64)
     var = torch.rand(ranks, 2, generator=g, dtype=torch.float64)
     count = torch.randint(1, 9, (ranks, 1), generator=g)
-    got = merge_all_ranks(mean, var, count)
+    got = merge_all_ranks(torch.cat([mean, var], 1), count)
 
     share = count / count.sum().double()
     want = (share * mean).sum(0)

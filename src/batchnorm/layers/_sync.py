@@ -223,8 +223,6 @@ class SyncBatchNorm(_BatchNorm):
 
         return Seat(*self._place, self._who, self._slot)
 
-    # Tracing must not look into it: what it does happens then, once, on every rank.
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _meet(self, dtype: torch.dtype, device: torch.device) -> None:
         """Take a place; at the first time in a group, compare the layers that the ranks bring.
 
@@ -249,6 +247,10 @@ class SyncBatchNorm(_BatchNorm):
         _slots[group] = max(slot, _slots.get(group, 0))
         self._group, self._place, self._slot = weakref.ref(group), place, slot
         self._greeted = self._greeted | {dtype}
+
+    # torch.compiler.assume_constant_result, which would import the compiler: tracing does not look
+    # into the function, it calls it, once, on every rank.
+    _meet._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _leave(self) -> None:
         """Forget what was agreed in a group."""

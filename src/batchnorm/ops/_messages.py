@@ -49,17 +49,12 @@ def pack(mean: Tensor, var: Tensor, count: Tensor, header: Tensor) -> Tensor:
     return torch.cat([part.view(_WORD) for part in parts])
 
 
-def unpack(everyone: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``mean`` and ``var`` ``(ranks, C)``, ``count`` and header code ``(ranks, 1)``."""
-    words = (everyone.shape[1] - 4) // 2
-    mean, var, count, header = everyone.split([words, words, 2, 2], 1)
+def unpack(everyone: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Means and variances ``(ranks, 2·C)``, counts and header codes ``(ranks, 1)``; all views."""
+    numbers = everyone.view(torch.int64)
+    ends = 2 * torch.int64.itemsize // dtype.itemsize
 
-    return (
-        mean.contiguous().view(dtype),
-        var.contiguous().view(dtype),
-        count.contiguous().view(torch.int64),
-        header.contiguous().view(torch.int64),
-    )
+    return everyone.view(dtype)[:, :-ends], numbers[:, -2:-1], numbers[:, -1:]
 
 
 def check_headers(seat: Seat, codes: list[int]) -> None:
