@@ -247,3 +247,27 @@ def test_identities_in_between_do_not_hinder():
     report = fused(Called(rule, drop=nn.Identity()))
     assert activations(report.model) == ["relu"]
     assert "residual" in report.model.code
+
+
+def test_nothing_is_dropped_behind_a_layer_that_stays():
+    model = small(nn.ReLU())
+    model.pair = (model[1], 0)
+    report = convert(model, fuse=True, sample=torch.randn(X))
+    assert not report.done
+    assert type(model[2]) is nn.ReLU
+
+
+def test_an_activation_in_a_tuple_stays():
+    model = small(nn.ReLU())
+    model.pair = (model[2], 0)
+    fused(model)
+    assert type(model[2]) is nn.ReLU
+    assert activations(model) == ["identity"]
+
+
+def test_options_that_no_fused_layer_takes_are_an_error():
+    model = small(nn.ReLU())
+    before = picture(model)
+    with pytest.raises(ValueError, match="ghost_batch_size"):
+        convert(model, "GhostBatchNorm", ghost_batch_size=0, fuse=True, sample=torch.randn(X))
+    assert_same_picture(picture(model), before)

@@ -1,36 +1,26 @@
 """Batch norm layers of a model exchanged for layers of another kind."""
 
-import dataclasses
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from .._errors import explain
-from ..layers import SyncBatchNorm, domain
-from ._fuse import Fusions, plan_fusions
-from ._places import kind, paths_of, unreachable_place
-from ._proof import Mode, record
+from ..layers import domain
+from ._fuse import finish_fusions, plan_fusions
+from ._places import paths_of
+from ._proof import Mode
 from ._prove import commit_and_prove
-from ._report import Change, SurgeryReport
-from ._sources import Source, is_candidate, is_whole_batch, read
-from ._swap import Surgery, carry_over
-from ._targets import (
-    DOMAINS,
-    OTHER_FUNCTIONS,
-    SAME_IN_TRAINING,
-    build,
-    is_ours,
-    parse_target,
-)
+from ._report import Proof, SurgeryReport
+from ._sources import is_candidate, is_whole_batch
+from ._swap import Surgery
+from ._targets import DOMAINS, OTHER_FUNCTIONS, SAME_IN_TRAINING, is_ours, parse_target
+from ._wish import Builder, Wish, ranks_of
 
 __all__ = ["convert"]
 
 _WHO = "convert"
-Builder = Callable[[nn.Module], nn.Module | None]
 
 
 def convert(
@@ -92,100 +82,31 @@ def convert(
         )
 
     surgery = Surgery(_WHO, model, optimizer)
-    ranks = _ranks(model, candidates, sample)
-    fusions = _fusions(model, candidates, family, sample, only) if fuse else Fusions()
+    wish = Wish(model, to, family, only, options, ranks_of(model, candidates, sample))
+    if fuse:
+        _check_fuse(family, sample)
+        wish.fusions = plan_fusions(model, list(filter(wish.may_fuse, candidates)), sample)
     changes = []
     for layer, paths in candidates.items():
-        change, new = _exchange(
-            *(model, layer, paths, to, family, ranks.get(layer), only, options, fusions)
-        )
+        change, new = wish.exchange(layer, paths)
         changes.append(change)
         if new is not None:
             surgery.replace(layer, new)
-    changes += _finish_fusions(surgery, model, fusions)
+    changes += finish_fusions(surgery, wish.fusions)
 
-    everywhere = family in SAME_IN_TRAINING and all(map(is_whole_batch, candidates))
-    modes: tuple[Mode, ...] = ("eval", "train") if everywhere else ("eval",)
-    same = family is not None and family not in OTHER_FUNCTIONS
-    if family in DOMAINS and not all(_has_statistics(layer) for layer in candidates):
-        sample = None  # a domain without a batch has nothing to normalise by
-    around = (lambda model: domain(model, 0)) if family in DOMAINS else _plainly
-    proofs = commit_and_prove(surgery, sample, modes, same=same, around=around)
+    proofs = _commit(surgery, family, list(candidates), sample)
     return SurgeryReport(_WHO, surgery.model, changes, proofs, surgery.undo)
-
-
-def _plainly(model: nn.Module) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-def _has_statistics(layer: nn.Module) -> bool:
-    seen = getattr(layer, "num_batches_tracked", None)
-    return seen is not None and bool(seen.min() > 0)
 
 
 def _is_builder(to: Any) -> bool:
     return callable(to) and not isinstance(to, type)
 
 
-def _exchange(
-    model: nn.Module,
-    layer: nn.Module,
-    paths: list[str],
-    to: Any,
-    family: str | None,
-    rank: int | None,
-    only: Callable[[str, nn.Module], bool] | None,
-    options: dict[str, Any],
-    fusions: Fusions,
-) -> tuple[Change, nn.Module | None]:
-    """A new layer and what to say about it, or None and the reason."""
-    path, before = ", ".join(paths), kind(layer)
-
-    def left(reason: str) -> tuple[Change, None]:
-        return Change(path, "skipped", before, reason=reason), None
-
-    if only is not None and not any(only(p, layer) for p in paths):
-        return left("not chosen by only")
-    fixed = unreachable_place(model, layer)
-    if fixed is not None:
-        return left(f"{fixed} holds it in a tuple or set, where it cannot be exchanged")
-    if family is None:
-        made = to(layer)
-        if made is None or made is layer:
-            return left("left by the function")
-        carry_over(layer, made)
-        return Change(path, "replaced", before, kind(made)), made
-
-    source = read(layer)
-    if isinstance(source, str):
-        return left(source)
-    if layer in fusions.activations:
-        name, slope = fusions.activations[layer]
-        source = dataclasses.replace(source, activation=name, slope=slope)
-    elif source.family == family and not options:
-        return left("it is one already")
-    try:
-        new = build(source, family, source.rank or rank, options)
-        if isinstance(new, SyncBatchNorm) and "name" not in options:
-            new.name = paths[0]
-    except ValueError as error:
-        return left(str(error))
-
-    note = fusions.notes.get(layer) or _note(source, new)
-    return Change(path, "replaced", before, kind(new), note), new
-
-
-def _fusions(
-    model: nn.Module,
-    layers: dict[nn.Module, list[str]],
-    family: str | None,
-    sample: Any,
-    only: Callable[[str, nn.Module], bool] | None,
-) -> Fusions:
-    """Plan for the layers that will be ours and do nothing but batch norm yet.
+def _check_fuse(family: str | None, sample: Any) -> None:
+    """Layers of the target can fuse, and there is a sample for the proof.
 
     Raises:
-        ValueError: layers of the target cannot fuse anything, or there is no sample as a proof.
+        ValueError: not so.
     """
     if family is None or not is_ours(family):
         rule, got = "fuse=True needs layers of ours", f"to={family or 'a function'!r}"
@@ -194,61 +115,23 @@ def _fusions(
         rule = "fuse=True changes what layers do, and must be proved"
         raise ValueError(explain(_WHO, rule, "no sample", "Pass sample="))
 
-    free = []
-    for layer, paths in layers.items():
-        source = read(layer)
-        chosen = only is None or any(only(path, layer) for path in paths)
-        if isinstance(source, Source) and source.activation == "identity" and chosen:
-            free.append(layer)
 
-    return plan_fusions(model, free, sample)
+def _commit(
+    surgery: Surgery, family: str | None, layers: list[nn.Module], sample: Any
+) -> list[Proof]:
+    everywhere = family in SAME_IN_TRAINING and all(map(is_whole_batch, layers))
+    modes: tuple[Mode, ...] = ("eval", "train") if everywhere else ("eval",)
+    same = family is not None and family not in OTHER_FUNCTIONS
+    if family not in DOMAINS:
+        return commit_and_prove(surgery, sample, modes, same=same)
 
-
-def _finish_fusions(surgery: Surgery, model: nn.Module, fusions: Fusions) -> list[Change]:
-    """Exchange what the fused layers make superfluous."""
-    paths = paths_of(model)
-    changes = []
-    for act in fusions.dropped:
-        identity = nn.Identity()
-        carry_over(act, identity)
-        surgery.replace(act, identity)
-        path = ", ".join(paths[act])
-        reason = "done by batch norm"
-        changes.append(Change(path, "replaced", kind(act), kind(identity), reason))
-    for owner, module in fusions.owners.items():
-        surgery.replace(owner, module)
-        path = ", ".join(paths[owner])
-        reason = "its forward is written anew by torch.fx"
-        changes.append(Change(path, "replaced", kind(owner), type(module).__name__, reason))
-
-    return changes
+    if not all(map(_has_statistics, layers)):
+        sample = None  # a domain without a batch has nothing to normalise by
+    return commit_and_prove(
+        surgery, sample, modes, same=same, around=lambda model: domain(model, 0)
+    )
 
 
-def _note(source: Source, new: nn.Module) -> str:
-    """What the user may want to know about an exchange."""
-    if source.family.startswith("timm.") and source.activation != "identity":
-        return f"with its activation {source.activation}"
-    lost = source.options.get("on_single", "error") != "error" and not hasattr(new, "on_single")
-
-    return "its on_single policy is lost" if lost else ""
-
-
-def _ranks(model: nn.Module, layers: dict[nn.Module, list[str]], sample: Any) -> dict[Any, int]:
-    """Ranks that come to layers which take any, seen on the sample."""
-    if sample is None:
-        return {}
-
-    ranks: dict[Any, int] = {}
-
-    def see(module: nn.Module, args: Any) -> None:
-        if args and isinstance(args[0], torch.Tensor):
-            ranks[module] = max(args[0].ndim - 2, 1)
-
-    handles = [layer.register_forward_pre_hook(see) for layer in layers]
-    try:
-        record(model, sample, gradients=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-    return ranks
+def _has_statistics(layer: nn.Module) -> bool:
+    seen = getattr(layer, "num_batches_tracked", None)
+    return seen is not None and bool(seen.min() > 0)

@@ -12,11 +12,13 @@ from torch import fx, nn
 from .._types import ActivationName
 from ._activations import activation_of
 from ._graph import Graph
-from ._places import paths_of
+from ._places import kind, paths_of, unreachable_place
+from ._report import Change
 from ._rewrite import rewritten
+from ._swap import Surgery, carry_over
 from ._trace import trace
 
-__all__ = ["Fusions", "plan_fusions"]
+__all__ = ["Fusions", "finish_fusions", "plan_fusions"]
 
 
 @dataclass
@@ -57,7 +59,7 @@ def plan_fusions(model: nn.Module, layers: list[nn.Module], sample: Any) -> Fusi
             fusions.notes[layer] = reason
             continue
         act = _activation_behind(layer, graphs)
-        if act is not None:
+        if act is not None and unreachable_place(model, act) is None:
             name, slope = activation_of(act) or ("identity", 0.0)
             fusions.activations[layer] = (name, slope)
             fusions.dropped.append(act)
@@ -65,7 +67,8 @@ def plan_fusions(model: nn.Module, layers: list[nn.Module], sample: Any) -> Fusi
 
     waiting = {m for m in layers if m not in fusions.notes and m not in fusions.activations}
     for owner in list(model.modules()):
-        if isinstance(owner, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+        container = isinstance(owner, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+        if container or unreachable_place(model, owner) is not None:
             continue
         if waiting & set(owner.modules()) - {owner}:
             _plan_rewrite(owner, waiting, fusions)
@@ -94,6 +97,24 @@ def _why_not(layer: nn.Module, paths: dict[nn.Module, list[str]]) -> str | None:
         return "not fused: its hooks see its output"
 
     return None
+
+
+def finish_fusions(surgery: Surgery, fusions: Fusions) -> list[Change]:
+    """Plan the exchange of what fused layers make superfluous, and say so."""
+    paths = paths_of(surgery.model)
+    changes = []
+    for act in fusions.dropped:
+        identity = nn.Identity()
+        carry_over(act, identity)
+        surgery.replace(act, identity)
+        path, reason = ", ".join(paths[act]), "done by batch norm"
+        changes.append(Change(path, "replaced", kind(act), kind(identity), reason))
+    for owner, module in fusions.owners.items():
+        surgery.replace(owner, module)
+        path, reason = ", ".join(paths[owner]), "its forward is written anew by torch.fx"
+        changes.append(Change(path, "replaced", kind(owner), type(module).__name__, reason))
+
+    return changes
 
 
 @contextmanager
