@@ -166,6 +166,13 @@ def test_tent_step_is_gradient_descent_on_the_entropy(kind):
     assert torch.equal(model[0].weight, same[0].weight)
 
 
+def test_tent_does_not_learn_what_is_frozen():
+    model = classifier(bn.BatchNorm1d)
+    bn.freeze(model, stats=False, affine=True)
+    with pytest.raises(ValueError, match="learns weight and bias"):
+        OnlineAdapter(model, "tent")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_tent_lowers_the_entropy(kind):
     model = classifier(kind)
@@ -246,7 +253,7 @@ def test_impossible_wishes_are_refused(make):
         make(model, images(), "mix", prior=-1)
     with pytest.raises(ValueError, match="batch norm"):
         make(nn.Linear(2, 2), images(), "adabn")
-    with pytest.raises(ValueError, match="affine=False only"):
+    with pytest.raises(ValueError, match="affine=False, or frozen"):
         make(nn.BatchNorm1d(2, affine=False), [torch.randn(4, 2)], "tent")
     with pytest.raises(ValueError, match="variety=2"):
         ResetGuard(variety=2)

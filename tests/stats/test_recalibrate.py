@@ -249,6 +249,16 @@ def test_layers_that_are_left_are_reported_and_untouched():
         assert "left: unused: saw no two values" in str(report)
 
 
+def test_frozen_layers_stay_frozen():
+    model = net()
+    bn.freeze(model[1], affine=True)
+    mean = model[1].running_mean.clone()
+    report = recalibrate(model, images())
+    assert report.left == {"1": "its statistics are frozen"}
+    assert torch.equal(model[1].running_mean, mean)
+    assert [layer.path for layer in report.layers] == ["4", "8"]
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_shared_layer_has_the_statistics_of_all_its_uses(order):
     norm = nn.BatchNorm1d(2)

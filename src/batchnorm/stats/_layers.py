@@ -70,6 +70,8 @@ def _reason_to_leave(layer: Any) -> str:
         return "has no running statistics"
     if not getattr(layer, "_updates", True):
         return "its updates are switched off"
+    if "stats" in getattr(layer, "frozen", ()):
+        return "its statistics are frozen"
     if is_lazy(layer.running_mean):
         return "is lazy and has seen no input"
     others = [

@@ -224,9 +224,14 @@ def _adaptable(model: nn.Module) -> Found:
 
 
 def _affine(layers: list[Any]) -> list[nn.Parameter]:
-    pairs = (p for layer in layers for p in (layer.weight, layer.bias))
+    free = (
+        getattr(layer, name)
+        for layer in layers
+        for name in ("weight", "bias")
+        if name not in getattr(layer, "frozen", ())
+    )
 
-    return list({id(p): p for p in pairs if isinstance(p, nn.Parameter)}.values())
+    return list({id(p): p for p in free if isinstance(p, nn.Parameter)}.values())
 
 
 def _check_affine(affine: list[nn.Parameter]) -> None:
@@ -235,7 +240,7 @@ def _check_affine(affine: list[nn.Parameter]) -> None:
             explain(
                 "adapt",
                 "method='tent' learns weight and bias of batch norms",
-                "layers with affine=False only",
+                "layers with affine=False, or frozen, only",
                 "Use method='adabn' or 'mix'",
             )
         )
