@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from .._errors import explain
+from ..ops import check_number
 
-__all__ = ["Ramp"]
+__all__ = ["Limit", "Ramp", "check_limit", "limit_at"]
 
 Step = TypeVar("Step", float, Tensor)
 
@@ -57,3 +58,27 @@ class Ramp:
             share = min(max(share, 0.0), 1.0)
 
         return self.start + (self.stop - self.start) * share
+
+
+Limit = float | Ramp
+
+
+def limit_at(limit: Limit, batches: Any) -> Any:
+    """The limit's value after so many batches, a number or a 0-dim tensor."""
+    return limit.at(batches) if isinstance(limit, Ramp) else float(limit)
+
+
+def check_limit(who: str, name: str, limit: Limit, least: float) -> None:
+    """A number or a ramp, nowhere below ``least``.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: it is below.
+    """
+    values = (limit.start, limit.stop) if isinstance(limit, Ramp) else (limit,)
+    for value in values:
+        check_number(who, name, value, zero=True)
+        if value < least:
+            raise ValueError(
+                explain(who, f"{name} must be at least {least:g}", f"{name}={limit}", "Raise it")
+            )

@@ -8,16 +8,14 @@ from torch import Tensor, nn
 
 from .._errors import explain
 from .._types import ActivationName
-from ..ops import Lane, check_number, computed_once, measure, normalise_by_agreed
+from ..ops import Lane, computed_once, measure, normalise_by_agreed
 from ..reference import accumulation_dtype
 from ._batchnorm import _BatchNorm
 from ._memory import Proposal, _is_recomputation
 from ._policy import OnSingle
-from ._ramp import Ramp
+from ._ramp import Limit, Ramp, check_limit, limit_at
 
 __all__ = ["BatchRenorm1d", "BatchRenorm2d", "BatchRenorm3d"]
-
-Limit = float | Ramp
 
 # r and d of a batch; None: it was normalised without them.
 Correction = tuple[Tensor, Tensor] | None
@@ -106,8 +104,8 @@ class _BatchRenorm(_BatchNorm):
                     "Use track_running_stats=True, or BatchNorm1d, 2d or 3d",
                 )
             )
-        _check_limit(who, "r_max", r_max, least=1.0)
-        _check_limit(who, "d_max", d_max, least=0.0)
+        check_limit(who, "r_max", r_max, least=1.0)
+        check_limit(who, "d_max", d_max, least=0.0)
         self.r_max = r_max
         self.d_max = d_max
         self.register_buffer("renorm_start", torch.zeros((), dtype=torch.int64, device=device))
@@ -120,7 +118,7 @@ class _BatchRenorm(_BatchNorm):
         """
         batches = float(self._batches()) if self._has_ramps else 0.0
 
-        return _at(self.r_max, batches), _at(self.d_max, batches)
+        return limit_at(self.r_max, batches), limit_at(self.d_max, batches)
 
     @property
     def _has_ramps(self) -> bool:
@@ -144,7 +142,7 @@ class _BatchRenorm(_BatchNorm):
             limits: tuple[Any, Any] = self.limits()
         else:
             batches = self._batches().to(torch.float32)
-            limits = _at(self.r_max, batches), _at(self.d_max, batches)
+            limits = limit_at(self.r_max, batches), limit_at(self.d_max, batches)
 
         correction: Correction = None
         if known and limits == (1.0, 0.0):
@@ -245,21 +243,6 @@ class _BatchRenorm(_BatchNorm):
     def extra_repr(self) -> str:
         """The plain layer's text, and the limits."""
         return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
-
-
-def _at(limit: Limit, batches: Any) -> Any:
-    return limit.at(batches) if isinstance(limit, Ramp) else float(limit)
-
-
-def _check_limit(who: str, name: str, limit: Limit, least: float) -> None:
-    """A number or a ramp, nowhere below ``least``."""
-    values = (limit.start, limit.stop) if isinstance(limit, Ramp) else (limit,)
-    for value in values:
-        check_number(who, name, value, zero=True)
-        if value < least:
-            raise ValueError(
-                explain(who, f"{name} must be at least {least:g}", f"{name}={limit}", "Raise it")
-            )
 
 
 class BatchRenorm1d(_BatchRenorm, nn.BatchNorm1d):

@@ -1,11 +1,10 @@
 """Batch norm that also decorrelates the channels of a group: whitening."""
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._errors import explain
 from .._types import ActivationName
 from ..ops import (
     Lane,
@@ -19,10 +18,9 @@ from ._batchnorm import _BatchNorm
 from ._covariance import CovarianceStats
 from ._memory import Proposal
 from ._policy import OnSingle
+from ._whitening_options import check_group_size, check_method
 
 __all__ = ["WhitenedBatchNorm1d", "WhitenedBatchNorm2d", "WhitenedBatchNorm3d"]
-
-_LARGEST_DEFAULT = 64
 
 
 class _WhitenedBatchNorm(_BatchNorm):
@@ -100,10 +98,10 @@ class _WhitenedBatchNorm(_BatchNorm):
             on_single=on_single,
         )
         who = type(self).__name__
-        _check_method(who, method, iterations)
+        check_method(who, method, iterations)
         self.method = method
         self.iterations = iterations
-        self.group_size = _check_group_size(who, num_features, group_size)
+        self.group_size = check_group_size(who, num_features, group_size)
 
         self.register_buffer("running_covariance", None)
         self.register_buffer("running_whitening", None)
@@ -202,47 +200,6 @@ class _WhitenedBatchNorm(_BatchNorm):
             parts.append(f"iterations={self.iterations}")
 
         return ", ".join(parts)
-
-
-def _check_method(who: str, method: Any, iterations: Any) -> None:
-    known = get_args(WhiteningMethod)
-    if method not in known:
-        raise ValueError(
-            explain(who, f"method must be one of {known}", f"method={method!r}", "Use one")
-        )
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(
-            explain(
-                who, "iterations must be a positive integer", f"iterations={iterations!r}", "Use 5"
-            )
-        )
-
-
-def _check_group_size(who: str, channels: int, group_size: int | None) -> int:
-    """The given one, or the default."""
-    if group_size is None:
-        sizes = range(min(channels, _LARGEST_DEFAULT), 0, -1)
-        return next((size for size in sizes if channels % size == 0), 1)
-    if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
-        raise ValueError(
-            explain(
-                who,
-                "group_size must be a positive integer",
-                f"group_size={group_size!r}",
-                "Use a divisor of num_features",
-            )
-        )
-    if channels % group_size:
-        raise ValueError(
-            explain(
-                who,
-                "group_size must divide num_features",
-                f"num_features={channels}, group_size={group_size}",
-                f"Use {_check_group_size(who, channels, None)}",
-            )
-        )
-
-    return group_size
 
 
 class WhitenedBatchNorm1d(_WhitenedBatchNorm, nn.BatchNorm1d):

@@ -163,9 +163,10 @@ class _DerivativeWithTangent(_Derivative):
     @staticmethod
     def jvp(ctx: Any, along: Tensor, across: Tensor, *_: Any) -> Tensor:
         direction, *of_root = ctx.saved_tensors
-        change: Tensor = _derivative(along, *of_root)
+        one: Tensor = _derivative(along, *of_root)
+        other: Tensor = _second_derivative(direction, across, *of_root)
 
-        return change + _second_derivative(direction, across, *of_root)
+        return one + other
 
 
 class _SecondDerivative(Function):
