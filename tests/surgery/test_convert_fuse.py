@@ -271,3 +271,31 @@ def test_options_that_no_fused_layer_takes_are_an_error():
     with pytest.raises(ValueError, match="ghost_batch_size"):
         convert(model, "GhostBatchNorm", ghost_batch_size=0, fuse=True, sample=torch.randn(X))
     assert_same_picture(picture(model), before)
+
+
+def test_a_branch_that_fx_cannot_see_is_not_baked_in():
+    class Optional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x, shortcut=None):
+            if shortcut is None:
+                shortcut = x * 2
+            return F.relu(self.bn(self.conv(x)) + shortcut)
+
+    model = small(nn.ReLU(), Optional(), Block(4, 4))
+    report = fused(model)
+    assert type(model[3]) is Optional
+    assert activations(model) == ["relu", "identity", "relu"]
+    (note,) = (change.reason for change in report.done if change.path == "3.bn")
+    assert "another forward than the one that runs" in note
+
+
+def test_a_branch_on_the_type_of_an_input_is_not_baked_in():
+    def rule(m, x):
+        x = [x] if torch.is_tensor(x) else list(x)
+        return F.relu(m.bn(m.conv(x[0])) + x[0])
+
+    report = fused(Called(rule))
+    assert type(report.model) is Called

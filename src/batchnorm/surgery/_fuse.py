@@ -13,8 +13,9 @@ from .._types import ActivationName
 from ._activations import activation_of
 from ._graph import Graph
 from ._places import kind, paths_of, unreachable_place
+from ._replay import faithful
 from ._report import Change
-from ._rewrite import rewritten
+from ._rewrite import Rewritten, rewritten
 from ._swap import Surgery, carry_over
 from ._trace import trace
 
@@ -66,25 +67,31 @@ def plan_fusions(model: nn.Module, layers: list[nn.Module], sample: Any) -> Fusi
             fusions.notes[layer] = f"with {name}"
 
     waiting = {m for m in layers if m not in fusions.notes and m not in fusions.activations}
+    plans: dict[nn.Module, Rewritten] = {}
     for owner in list(model.modules()):
         container = isinstance(owner, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
         if container or unreachable_place(model, owner) is not None:
             continue
         if waiting & set(owner.modules()) - {owner}:
-            _plan_rewrite(owner, waiting, fusions)
+            new = rewritten(owner, waiting)
+            if not isinstance(new, str):
+                plans[owner] = new
+                waiting -= set(new.found)
+
+    seen = faithful(model, {owner: plan.plain for owner, plan in plans.items()}, sample)
+    for owner, plan in plans.items():
+        if owner in seen:
+            _accept(owner, plan, fusions)
+        else:
+            reason = "not fused: torch.fx sees another forward than the one that runs"
+            fusions.notes.update(dict.fromkeys(plan.found, reason))
 
     return fusions
 
 
-def _plan_rewrite(owner: nn.Module, waiting: set[nn.Module], fusions: Fusions) -> None:
-    result = rewritten(owner, waiting)
-    if isinstance(result, str):
-        return
-
-    module, found = result
-    fusions.owners[owner] = module
-    for layer, (name, slope, adds) in found.items():
-        waiting.discard(layer)
+def _accept(owner: nn.Module, plan: Rewritten, fusions: Fusions) -> None:
+    fusions.owners[owner] = plan.module
+    for layer, (name, slope, adds) in plan.found.items():
         fusions.activations[layer] = (name, slope)
         done = [*(["the addition"] if adds else []), *([name] if name != "identity" else [])]
         fusions.notes[layer] = f"with {' and '.join(done)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from .._types import ActivationName
 from ._activations import activation_of
 from ._swap import carry_over
 
-__all__ = ["rewritten"]
+__all__ = ["Rewritten", "rewritten"]
 
 Found = dict[nn.Module, tuple[ActivationName, float, bool]]
 
@@ -58,7 +59,22 @@ class _Shallow(fx.Tracer):
         return True
 
 
-def rewritten(owner: nn.Module, layers: set[nn.Module]) -> tuple[fx.GraphModule, Found] | str:
+@dataclass
+class Rewritten:
+    """A module with another forward.
+
+    Args:
+        module: holds what its owner holds.
+        plain: the same with nothing fused: what torch.fx saw.
+        found: for each layer the activation, its slope, and whether an addition went in.
+    """
+
+    module: fx.GraphModule
+    plain: fx.GraphModule
+    found: Found
+
+
+def rewritten(owner: nn.Module, layers: set[nn.Module]) -> Rewritten | str:
     """A module that holds what ``owner`` holds, with a fused forward; or why there is none.
 
     Args:
@@ -84,7 +100,8 @@ def rewritten(owner: nn.Module, layers: set[nn.Module]) -> tuple[fx.GraphModule,
     if not found:
         return "nothing follows that could be fused"
 
-    return _module(owner, graphs[0]), found
+    carry_over(owner, module := _module(owner, graphs[0]))
+    return Rewritten(module, _module(owner, graphs[1]), found)
 
 
 def _module(owner: nn.Module, graph: fx.Graph) -> fx.GraphModule:
@@ -93,7 +110,6 @@ def _module(owner: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     # The very dicts: keys, order and unused children stay, and later changes reach both.
     for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
         module.__dict__[name] = owner.__dict__[name]
-    carry_over(owner, module)
 
     return module
 
