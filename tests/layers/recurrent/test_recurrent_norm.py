@@ -386,3 +386,15 @@ def test_exported_program_needs_no_library_of_ours():
     program = torch.export.export(layer, (x,))
     assert not [n for n in program.graph.nodes if "batchnorm." in str(n.target)]
     torch.testing.assert_close(program.module()(x), layer(x), **CLOSE)
+
+
+def test_batch_sizes_share_a_compiled_graph():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    layer = make()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for n in (5, 6, 8, 9):
+        compiled(torch.randn(n, 2, C, dtype=F64))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
+    assert layer.num_batches_tracked.tolist() == [4, 4, 0, 0]
+    torch._dynamo.reset()
