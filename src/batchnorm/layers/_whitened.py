@@ -138,7 +138,6 @@ class _WhitenedBatchNorm(_BatchNorm):
         mean, covariance, count = proposal
         # A group enters as a whole, or not at all.
         ok = CovarianceStats(count, mean, covariance).is_finite
-        mean = torch.where(ok, mean, torch.nan)
         var = torch.where(ok, covariance.diagonal(dim1=1, dim2=2).reshape(-1), torch.nan)
         groups = ok.view(-1, self.group_size, 1)[:, :1]
         covariance = torch.where(groups, covariance, torch.nan)
