@@ -18,6 +18,7 @@ LAYERS = {
     "conv1d": (lambda: nn.Conv1d(4, 6, 3, padding=1), (2, 4, 7)),
     "conv2d": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (2, 4, 7, 7)),
     "depthwise": (lambda: nn.Conv2d(6, 6, 3, groups=6, bias=False), (2, 6, 7, 7)),
+    "same": (lambda: nn.Conv2d(4, 6, (2, 3), padding="same", dilation=2), (2, 4, 7, 7)),
     "conv3d": (lambda: nn.Conv3d(4, 6, 3, groups=2), (2, 4, 5, 5, 5)),
     "transposed1d": (lambda: nn.ConvTranspose1d(4, 6, 3, stride=2), (2, 4, 7)),
     "transposed2d": (lambda: nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, groups=2), (2, 4, 7, 7)),
@@ -263,6 +264,45 @@ def test_a_frozen_layer_keeps_no_more_than_the_gradient_needs():
     assert size <= measured(copy.deepcopy(relu), fold=True) < size + small
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(64, 64), (2, 64)),
+        (nn.Conv2d(32, 32, 3, padding=1), (1, 32, 3, 3)),
+        (nn.ConvTranspose2d(32, 32, 5), (1, 32, 3, 3)),
+    ],
+    ids=["linear", "conv", "transposed"],
+)
+def test_the_scaled_weight_is_not_kept(layer, shape):
+    # Weights can be larger than everything that is kept of a small batch.
+    norm = NORM[len(shape)](shape[1])
+    model = nn.Sequential(copy.deepcopy(layer), norm)
+    freeze(model, fold=True)
+
+    # The scale; of a transposed convolution it is laid out as the first two dimensions.
+    assert kept_bytes(model, torch.randn(shape)) < layer.weight.nbytes // 4
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_folding_on_the_fly_has_the_second_derivative(name):
+    model, x = pair(name)
+    model.double()
+    freeze(model, fold=True)
+    leaves = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    names = [name for name, _ in model.named_parameters()]
+
+    def run(x, *leaves):
+        for name, leaf in zip(names, leaves, strict=True):
+            owner, _, attribute = name.rpartition(".")
+            module = model.get_submodule(owner)
+            module._parameters.pop(attribute, None)
+            module.__dict__[attribute] = leaf
+        return model(x)
+
+    x = x.double()[:1, ..., :5].requires_grad_() if x.ndim > 2 else x.double().requires_grad_()
+    assert torch.autograd.gradgradcheck(run, (x, *leaves), fast_mode=True)
+
+
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])
 def test_folded_pairs_survive_copies(how):
     model, x = pair()
@@ -354,9 +394,9 @@ def test_a_wrong_fold_on_the_fly_is_refused_and_nothing_changed(monkeypatch):
 
     model, x = pair()
     before = repr(model)
-    right = _folding._Folding._kernel
+    right = _folding._Folding._scale_and_bias
     monkeypatch.setattr(
-        _folding._Folding, "_kernel", lambda self: tuple(2 * t for t in right(self))
+        _folding._Folding, "_scale_and_bias", lambda self: tuple(2 * t for t in right(self))
     )
 
     with pytest.raises(RuntimeError, match="freeze: the outputs must stay the same"):

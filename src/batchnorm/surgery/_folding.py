@@ -1,6 +1,5 @@
 """Layers that take a frozen batch norm into their weight anew at every call."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,14 +8,9 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..layers._batchnorm import _BatchNorm
 from ._affine import finish
+from ._scaled import Geometry, scaled_convolution
 
 __all__ = ["FoldedBatchNorm", "fold_on_the_fly", "folds", "unfold"]
-
-_TRANSPOSED: dict[int, Callable[..., Tensor]] = {
-    1: F.conv_transpose1d,
-    2: F.conv_transpose2d,
-    3: F.conv_transpose3d,
-}
 
 
 class FoldedBatchNorm(_BatchNorm):
@@ -45,7 +39,8 @@ class _Folding:
 
     _norm: list[FoldedBatchNorm]
 
-    def _kernel(self: Any) -> tuple[Tensor, Tensor]:
+    def _scale_and_bias(self: Any) -> tuple[Tensor, Tensor]:
+        """What the weight is multiplied by, in a shape that fits, and the bias."""
         (norm,) = self._norm
         scale = (norm.running_var + norm.eps).rsqrt()
         if norm.weight is not None:
@@ -55,9 +50,11 @@ class _Folding:
             shift = shift + norm.bias
         bias = shift if self.bias is None else self.bias * scale + shift
 
-        weight = self.weight * self._by_outputs(scale)
+        return self._by_outputs(scale), bias.to(self.weight.dtype)
 
-        return weight.to(self.weight.dtype), bias.to(self.weight.dtype)
+    def _scaled(self: Any, input: Tensor, geometry: Geometry) -> Tensor:
+        scale, bias = self._scale_and_bias()
+        return scaled_convolution(input, self.weight, scale, bias, geometry)
 
     def _by_outputs(self: Any, scale: Tensor) -> Tensor:
         """The scale in the shape of the weight's output channels."""
@@ -78,7 +75,17 @@ class _Folding:
 class _FoldingConv(_Folding):
     def forward(self: Any, input: Tensor) -> Tensor:
         """The convolution, with the batch norm behind it."""
-        output: Tensor = self._conv_forward(input, *self._kernel())
+        before = self._reversed_padding_repeated_twice
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            input, padding = F.pad(input, before, mode=self.padding_mode), (0,) * len(self.stride)
+        elif isinstance(padding, str):  # "same" may be one more on the right than on the left
+            input, padding = F.pad(input, before), (0,) * len(self.stride)
+        none = (0,) * len(self.stride)
+        output: Tensor = self._scaled(
+            input, (self.stride, padding, self.dilation, False, none, self.groups)
+        )
+
         return output
 
 
@@ -86,11 +93,14 @@ class _FoldingTransposed(_Folding):
     def forward(self: Any, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """The transposed convolution, with the batch norm behind it."""
         sizes = self.stride, self.padding, self.kernel_size
-        rank = len(self.kernel_size)
-        more = self._output_padding(input, output_size, *sizes, rank, self.dilation)
-        options = self.stride, self.padding, more, self.groups, self.dilation
+        more = self._output_padding(
+            input, output_size, *sizes, len(self.kernel_size), self.dilation
+        )
+        output: Tensor = self._scaled(
+            input, (self.stride, self.padding, self.dilation, True, more, self.groups)
+        )
 
-        return _TRANSPOSED[rank](input, *self._kernel(), *options)
+        return output
 
 
 class FoldingLinear(_Folding, nn.Linear):
@@ -98,7 +108,7 @@ class FoldingLinear(_Folding, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """The linear layer, with the batch norm behind it."""
-        return F.linear(input, *self._kernel())
+        return self._scaled(input, None)
 
 
 class FoldingConv1d(_FoldingConv, nn.Conv1d):

@@ -105,7 +105,7 @@ def fold_all(model: nn.Module, graph: Graph, changes: list[Change]) -> tuple[Sur
             result.append(change)
             continue
         target = why_no_affine(layer) or layer_before(graph, layer)
-        if not isinstance(target, str) and (not folds(target)):
+        if not isinstance(target, str) and not folds(target):
             target = f"{kind(target)} before it cannot"
         if isinstance(target, str):
             reason = f"not folded: {target}"
