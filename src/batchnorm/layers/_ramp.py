@@ -16,7 +16,7 @@ Step = TypeVar("Step", float, Tensor)
 
 @dataclass(frozen=True)
 class Ramp:
-    """``start`` until batch ``begin``, ``stop`` from batch ``end``, on a line between them.
+    """A limit: ``start`` until batch ``begin``, ``stop`` from batch ``end``, a line between.
 
     Args:
         start: value before ``begin``.
