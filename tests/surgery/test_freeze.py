@@ -11,6 +11,7 @@ import batchnorm as bn
 from batchnorm.surgery._folding import FoldedBatchNorm
 from batchnorm.surgery._freeze import freeze, thaw
 from tests.surgery.folding import EXACT, seen
+from tests.tolerance import ulp
 
 LAYERS = {
     "linear": (lambda: nn.Linear(4, 6), (5, 4)),
@@ -281,6 +282,22 @@ def test_the_scaled_weight_is_not_kept(layer, shape):
 
     # The scale; of a transposed convolution it is laid out as the first two dimensions.
     assert kept_bytes(model, torch.randn(shape)) < layer.weight.nbytes // 4
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_folding_on_the_fly_follows_autocast(name):
+    model, x = pair(name)
+    freeze(model, fold=True)
+    expected = model(x)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        y = model(x)
+    y.backward(torch.randn_like(y))
+
+    assert y.dtype is torch.bfloat16
+    # Two roundings: of the weight and of the sum.
+    assert (y - expected).abs().max() <= 4 * ulp(torch.bfloat16) * expected.abs().max()
+    assert model[0].weight.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -15,6 +15,9 @@ __all__ = ["Geometry", "convolve", "scaled_convolution"]
 # stride, padding, dilation, transposed, output_padding, groups; None for a linear layer
 Geometry = tuple[Sequence[int], Sequence[int], Sequence[int], bool, Sequence[int], int] | None
 
+_CONVOLUTIONS: tuple[Any, ...] = (F.conv1d, F.conv2d, F.conv3d)
+_TRANSPOSED: tuple[Any, ...] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
 
 def scaled_convolution(
     input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, geometry: Geometry
@@ -43,7 +46,16 @@ def convolve(input: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry) ->
     if geometry is None:
         return F.linear(input, weight, bias)
 
-    return torch.convolution(input, weight, bias, *geometry)
+    # By the functions that autocast and exporters know.
+    stride, padding, dilation, transposed, output_padding, groups = geometry
+    rank = len(stride) - 1
+    if transposed:
+        shape = stride, padding, output_padding, groups, dilation
+        output: Tensor = _TRANSPOSED[rank](input, weight, bias, *shape)
+    else:
+        output = _CONVOLUTIONS[rank](input, weight, bias, stride, padding, dilation, groups)
+
+    return output
 
 
 def _product(weight: Tensor, scale: Tensor) -> Tensor:
