@@ -332,13 +332,27 @@ def test_wrapped_models(make):
     assert torch.equal(norms[-1].running_var, same[8].running_var)
 
 
-def test_compiled_parts_do_not_hide_from_hooks():
-    model, same = net(), net()
-    model[4] = torch.compile(model[4], backend="eager")
-    model[4](torch.randn(3, 4, 2, 2, dtype=torch.float64))  # compiled before the hooks come
-    recalibrate(model, images())
-    recalibrate(same, images())
-    assert torch.equal(model[4].running_var, same[4].running_var)
+@pytest.mark.parametrize("order", ORDERS)
+def test_compiled_parts_do_not_hide_from_hooks(order):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+            self.part = torch.compile(self.inner, backend="eager")
+
+        def forward(self, x):
+            return self.part(x)
+
+    model = Net().double()
+    x = torch.randn(32, 3, dtype=torch.float64)
+    model.eval()
+    for training in (True, False):  # compiled as it will be called, before the hooks come
+        model.inner[1].training = training
+        with torch.no_grad():
+            model(x[:8])
+    recalibrate(model, x.split(8), order=order)
+    want = model.inner[0](x).detach()
+    torch.testing.assert_close(model.inner[1].running_var, want.var(0))
 
 
 def test_half_precision_model_keeps_float32_digits():
