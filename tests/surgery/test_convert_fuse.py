@@ -299,3 +299,27 @@ def test_a_branch_on_the_type_of_an_input_is_not_baked_in():
 
     report = fused(Called(rule))
     assert type(report.model) is Called
+
+
+class Inverted(nn.Module):
+    """An addition around a ``nn.Sequential`` that ends in batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+def test_an_addition_behind_a_container_goes_in():
+    model = small(nn.ReLU(), Inverted())
+    fused(model)
+    assert "residual" in model[3].code
+
+
+def test_a_container_whose_hooks_would_not_run_stays():
+    model, seen = small(nn.ReLU(), Inverted()), []
+    model[3].body.register_forward_hook(lambda *_: seen.append(1))
+    fused(model)
+    assert type(model[3]) is Inverted

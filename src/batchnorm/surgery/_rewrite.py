@@ -50,13 +50,13 @@ class _Proxy(fx.Proxy):
 
 
 class _Shallow(fx.Tracer):
-    """Looks at the calls of one forward and into no module."""
+    """Looks at the calls of one forward, and of the ``nn.Sequential`` in it."""
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
+        return type(m) is not nn.Sequential or bool(m._forward_hooks or m._forward_pre_hooks)
 
 
 @dataclass
