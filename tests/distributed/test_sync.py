@@ -216,3 +216,17 @@ def test_merge_of_many_ranks(ranks):
     torch.testing.assert_close(got[0], want)
     torch.testing.assert_close(got[1], (share * (var + (mean - want) ** 2)).sum(0))
     assert got[2] == count.sum()
+
+
+def test_merged_mean_is_off_by_one_rounding():
+    g = torch.Generator().manual_seed(0)
+    mean = 1e4 + torch.randn(100, 64, generator=g)
+    count = torch.randint(1, 9, (100, 1), generator=g)
+    got = merge_all_ranks(torch.cat([mean, torch.ones_like(mean)], 1), count)
+
+    share = count / count.sum().double()
+    want = (share * mean.double()).sum(0)
+    var = 1 + (share * (mean.double() - want).square()).sum(0)
+    rounding = ulp(torch.float32) / 2 * want * 1.01
+    assert_within(got[0], want, None, rounding, "mean")
+    assert_within(got[1], var, None, 16 * ulp(torch.float32) * var, "var")
