@@ -6,7 +6,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from batchnorm.stats import recalibrate
+from batchnorm.stats import adapt, recalibrate
 from tests.stats.nets import NORMS, assert_state, by_hand, images, net, state
 
 
@@ -18,6 +18,7 @@ def recalibrated(rank: int) -> None:
     a_failure_is_everyones(rank)
     different_models_are_told(rank)
     a_rank_may_work_alone(rank)
+    adaptation_counts_everyones_examples(rank)
 
 
 def share(rank: int) -> list[torch.Tensor]:
@@ -81,6 +82,18 @@ def a_rank_may_work_alone(rank: int) -> None:
     if rank == 0:
         recalibrate(layer, [x], across_ranks=False)
         torch.testing.assert_close(layer.running_mean, x.mean(0))
+
+
+def adaptation_counts_everyones_examples(rank: int) -> None:
+    model, alone = net(), net()
+    report = adapt(model, share(rank), "mix", prior=24)
+    adapt(alone, images((8, 7, 5, 4)), "mix", prior=24, across_ranks=False)
+    assert (report.examples, report.share) == (24, 0.5)
+    for at in NORMS:
+        torch.testing.assert_close(model[at].running_var, alone[at].running_var)
+        assert_same_bits(model[at].running_var)
+    with pytest.raises(RuntimeError, match="tent.*one process.*2 ranks"):
+        adapt(model, share(rank), "tent")
 
 
 def assert_same_bits(tensor: torch.Tensor) -> None:
