@@ -200,6 +200,14 @@ def test_narrow_interval_ends_a_pass_and_is_reported(order):
     assert wide.mean_width > 1e-4
 
 
+def test_unused_layer_does_not_keep_a_pass_from_ending():
+    model = nn.ModuleList([nn.BatchNorm1d(2), nn.BatchNorm1d(2)])
+    data = list(torch.randn(100, 64, 2))
+    report = recalibrate(model, data, tolerance=0.2, forward=lambda m, x: m[0](x))
+    assert report.stopped == "interval"
+    assert set(report.left) == {"1"}
+
+
 def test_generator_is_read_once_and_refused_where_it_must_be_read_again():
     model, same = net(), net()
     recalibrate(model, iter(images()))

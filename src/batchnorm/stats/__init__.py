@@ -9,9 +9,9 @@ from ._estimators import Estimator as Estimator
 from ._estimators import Running as Running
 from ._estimators import Schedule as Schedule
 from ._estimators import ZeroDebiasedEma as ZeroDebiasedEma
-from ._gap import GapReport as GapReport
-from ._gap import LayerGap as LayerGap
 from ._gap import train_eval_gap as train_eval_gap
+from ._gap_report import GapReport as GapReport
+from ._gap_report import LayerGap as LayerGap
 from ._online import Method as Method
 from ._online import OnlineAdapter as OnlineAdapter
 from ._population import Interval as Interval

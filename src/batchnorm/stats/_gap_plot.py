@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .._errors import explain
 
 if TYPE_CHECKING:
-    from ._gap import GapReport
+    from ._gap_report import GapReport
 
 __all__ = ["chart"]
 

@@ -8,12 +8,14 @@ from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from .._errors import explain
+from ._adaptable import adaptable, affine_of, check_affine
 from ._entropy import EntropyStep, Optimizer, ResetGuard, ResetReason
 from ._feed import Forward, call, eager, mover
 from ._inputs import input_and_mask, measure
-from ._layers import Found, find_layers, has_own_input, innermost, statistics_of, write_statistics
+from ._layers import innermost, statistics_of, write_statistics
 from ._population import Population
 from ._restore import Saved, borrowed, hooked, modes
 
@@ -98,17 +100,17 @@ class OnlineAdapter:
     ) -> None:
         check_method("OnlineAdapter", method, prior)
         self.model, self.method, self.prior = innermost(model), method, prior
-        self._found = _adaptable(self.model)
+        self._found = adaptable(self.model)
         self._layers = list(self._found.layers.values())
         self._forward, self._logits = forward, logits
         self._move = mover(self._layers[0].running_mean, device)
         self._source = {id(layer): statistics_of(layer) for layer in self._layers}
         self._seen: dict[int, Population] = {}
-        affine = _affine(self._layers)
+        affine = affine_of(self._layers)
         self._saved = Saved(self._layers, affine)
         self._step = None
         if method == "tent":
-            _check_affine(affine)
+            check_affine(affine)
             self._step = EntropyStep(affine, optimizer, guard or ResetGuard(), reliable)
         #: Mean entropy of each batch's predictions, in nats. For ``"tent"``.
         self.entropies: list[float] = []
@@ -125,7 +127,7 @@ class OnlineAdapter:
 
     def __call__(self, batch: Any) -> Any:
         """The model's output for this batch, adapted to it."""
-        before = Saved(self._layers, _affine(self._layers))
+        before = Saved(self._layers, affine_of(self._layers))
         seen = dict(self._seen)
         try:
             with eager():
@@ -202,51 +204,5 @@ class OnlineAdapter:
         self.undo()
 
 
-def _adaptable(model: nn.Module) -> Found:
-    found = find_layers(model, "OnlineAdapter")
-    own = {
-        path: "has an input or a memory of its own kind"
-        for path, layer in found.layers.items()
-        if has_own_input(layer) or getattr(layer, "running_covariance", None) is not None
-    }
-    layers = {path: layer for path, layer in found.layers.items() if path not in own}
-    if not layers:
-        raise ValueError(
-            explain(
-                "OnlineAdapter",
-                "the model must have a batch norm with input (N, C, *)",
-                f"only {', '.join(own)}",
-                "Use batchnorm.recalibrate",
-            )
-        )
-
-    return Found(layers, found.left | own)
-
-
-def _affine(layers: list[Any]) -> list[nn.Parameter]:
-    free = (
-        getattr(layer, name)
-        for layer in layers
-        for name in ("weight", "bias")
-        if name not in getattr(layer, "frozen", ())
-    )
-
-    return list({id(p): p for p in free if isinstance(p, nn.Parameter)}.values())
-
-
-def _check_affine(affine: list[nn.Parameter]) -> None:
-    if not affine:
-        raise ValueError(
-            explain(
-                "adapt",
-                "method='tent' learns weight and bias of batch norms",
-                "layers with affine=False, or frozen, only",
-                "Use method='adabn' or 'mix'",
-            )
-        )
-
-
 def _detached(output: Any) -> Any:
-    from torch.utils import _pytree
-
     return _pytree.tree_map_only(Tensor, Tensor.detach, output)
