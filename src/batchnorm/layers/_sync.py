@@ -1,21 +1,16 @@
 """``torch.nn.SyncBatchNorm`` on every device: one population over the ranks of a group."""
 
-import copy
-import weakref
 from typing import Any, Self, get_args
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from .._errors import explain
 from .._types import ActivationName
 from ..ops import Lane, measure, normalise_by_agreed
-from ..ops._collectives import Seat
-from ..ops._messages import greet, introduce
 from ..ops._sync import OnNonfinite, SumOverRanks, merge_over_ranks
-from ..reference import accumulation_dtype
 from ._batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm
+from ._group_member import _GroupMember
 from ._memory import Proposal
 from ._policy import OnSingle
 
@@ -24,11 +19,8 @@ __all__ = ["SyncBatchNorm"]
 _OURS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 _TORCHS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
-# How many layers have met in each group: ranks that meet together count alike.
-_slots: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
-
-class SyncBatchNorm(_BatchNorm):
+class SyncBatchNorm(_GroupMember):
     r"""Batch normalization over the batches of all ranks of a process group as one.
 
     .. math:: \mu = \frac{\sum_r m_r \mu_r}{\sum_r m_r} \qquad
@@ -77,11 +69,6 @@ class SyncBatchNorm(_BatchNorm):
     """
 
     _ranks = (2, 3, 4, 5)
-    _group: "weakref.ref[Any] | None"
-    _place: tuple[str, int, int]
-    _slot: int
-    _greeted: frozenset[torch.dtype]
-    _header: Tensor
 
     def __init__(
         self,
@@ -206,74 +193,6 @@ class SyncBatchNorm(_BatchNorm):
         """As always; but a rank without data commits what the others have."""
         super()._propose(lane, proposal, empty and not self._synchronises())
 
-    def _synchronises(self) -> bool:
-        """Whether there are others to agree with in this forward."""
-        return (
-            self.training
-            and dist.is_available()
-            and dist.is_initialized()
-            and dist.get_world_size(self.process_group) != 1
-        )
-
-    def _take_seat(self, lane: Lane, input: Tensor) -> Seat:
-        """The group, this rank, and in eager mode the layer."""
-        self._meet(accumulation_dtype(input.dtype), input.device)
-        if lane is Lane.COMPILED:
-            return Seat(*self._place)
-
-        return Seat(*self._place, self._who, self._slot)
-
-    def _meet(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Take a place; at the first time in a group, compare the layers that the ranks bring.
-
-        Raises:
-            RuntimeError: this process is not in the group, or the ranks bring different layers.
-        """
-        group: Any = dist.group.WORLD if self.process_group is None else self.process_group
-        if self._group is None or self._group() is not group:
-            self._leave()
-        if dtype in self._greeted and self._header.device == device:
-            return
-
-        if dist.get_rank(group) < 0:
-            self._refuse_stranger()
-        slot = self._slot or _slots.get(group, 0) + 1
-        place = (group.group_name, dist.get_rank(group), dist.get_world_size(group))
-        seat = Seat(*place, self._who, slot)
-        with torch.utils._python_dispatch._disable_current_modes(), torch.no_grad():
-            if dtype not in self._greeted:
-                greet(seat, self.name or "", self.num_features, dtype, device)
-            self._header = introduce(seat, self.num_features, device)
-        _slots[group] = max(slot, _slots.get(group, 0))
-        self._group, self._place, self._slot = weakref.ref(group), place, slot
-        self._greeted = self._greeted | {dtype}
-
-    # torch.compiler.assume_constant_result, which would import the compiler: tracing does not look
-    # into the function, it calls it, once, on every rank.
-    _meet._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-    def _leave(self) -> None:
-        """Forget what was agreed in a group."""
-        self._group, self._place, self._slot = None, ("", 0, 1), 0
-        self._greeted = frozenset()
-        self._header = torch.zeros(1, dtype=torch.int64)
-
-    @property
-    def _who(self) -> str:
-        """The layer in messages."""
-        kind = type(self).__name__
-        return f"{kind} at {self.name!r}" if self.name else f"{kind}({self.num_features})"
-
-    def _refuse_stranger(self) -> None:
-        raise RuntimeError(
-            explain(
-                self._who,
-                "a process that runs the layer must be in its process group",
-                f"rank {dist.get_rank()} of all, which is not in it",
-                "Give each rank the group that it belongs to",
-            )
-        )
-
     def _refuse_export(self) -> None:
         raise RuntimeError(
             explain(
@@ -295,33 +214,6 @@ class SyncBatchNorm(_BatchNorm):
         elif old.running_mean is not None:
             self.num_nonfinite = torch.zeros_like(old.running_mean, dtype=torch.int64)
         self._restore_dtypes({})
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy that shares the process group, which cannot be copied."""
-        memo[id(self.process_group)] = self.process_group
-        twin = type(self).__new__(type(self))
-        memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
-
-        return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What pickle keeps: everything but the acquaintance with a group.
-
-        Raises:
-            TypeError: there is a process group, which belongs to this process.
-        """
-        if self.process_group is not None:
-            raise TypeError(
-                explain(
-                    self._who,
-                    "a process group cannot be pickled",
-                    "a layer with process_group set",
-                    "Save the state_dict, or set process_group to None first",
-                )
-            )
-
-        return self.__dict__ | {"_group": None}
 
     def extra_repr(self) -> str:
         """The text of the plain layer, and what differs."""
