@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 from .._errors import explain
 from ..layers import domain
 from ._fuse import finish_fusions, plan_fusions
-from ._places import paths_of
 from ._proof import Mode
 from ._prove import commit_and_prove
 from ._report import Proof, SurgeryReport
@@ -70,7 +69,7 @@ def convert(
         ['batchnorm.BatchNorm1d']
     """
     family = None if _is_builder(to) else parse_target(to, _WHO)  # type: ignore[arg-type]
-    candidates = {m: p for m, p in paths_of(model).items() if is_candidate(m)}
+    candidates = [module for module in model.modules() if is_candidate(module)]
     if not candidates:
         raise ValueError(
             explain(
@@ -87,14 +86,14 @@ def convert(
         _check_fuse(family, sample)
         wish.fusions = plan_fusions(model, list(filter(wish.may_fuse, candidates)), sample)
     changes = []
-    for layer, paths in candidates.items():
-        change, new = wish.exchange(layer, paths)
+    for layer in candidates:
+        change, new = wish.exchange(layer)
         changes.append(change)
         if new is not None:
             surgery.replace(layer, new)
     changes += finish_fusions(surgery, wish.fusions)
 
-    proofs = _commit(surgery, family, list(candidates), sample)
+    proofs = _commit(surgery, family, candidates, sample)
     return SurgeryReport(_WHO, surgery.model, changes, proofs, surgery.undo)
 
 

@@ -12,7 +12,7 @@ from torch import fx, nn
 from .._types import ActivationName
 from ._activations import activation_of
 from ._graph import Graph
-from ._places import kind, paths_of, unreachable_place
+from ._places import Places, kind, paths_of
 from ._replay import faithful
 from ._report import Change
 from ._rewrite import Rewritten, rewritten
@@ -53,14 +53,14 @@ def plan_fusions(model: nn.Module, layers: list[nn.Module], sample: Any) -> Fusi
     """
     fusions = Fusions()
     graphs = [_traced(model, mode, sample) for mode in (True, False)]
-    paths = paths_of(model)
+    paths, places = paths_of(model), Places(model)
     for layer in layers:
         reason = _why_not(layer, paths)
         if reason:
             fusions.notes[layer] = reason
             continue
         act = _activation_behind(layer, graphs)
-        if act is not None and unreachable_place(model, act) is None:
+        if act is not None and places.fixed(act) is None:
             name, slope = activation_of(act) or ("identity", 0.0)
             fusions.activations[layer] = (name, slope)
             fusions.dropped.append(act)
@@ -70,7 +70,7 @@ def plan_fusions(model: nn.Module, layers: list[nn.Module], sample: Any) -> Fusi
     plans: dict[nn.Module, Rewritten] = {}
     for owner in list(model.modules()):
         container = isinstance(owner, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
-        if container or unreachable_place(model, owner) is not None:
+        if container or places.fixed(owner) is not None:
             continue
         if waiting & set(owner.modules()) - {owner}:
             new = rewritten(owner, waiting)

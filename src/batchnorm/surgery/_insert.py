@@ -15,7 +15,7 @@ from ..functional import batch_norm_stats
 from ._graph import Graph
 from ._insert_plan import LAYERS, Site, channels_of, find_sites, first_layer
 from ._normalised import Normalised, NormalisedInput, NormalisedSequence
-from ._places import kind, paths_of, unreachable_place
+from ._places import Places, kind, paths_of
 from ._proof import record
 from ._prove import commit_and_prove
 from ._report import Change, SurgeryReport
@@ -92,14 +92,14 @@ def insert(
 
     sites, reasons = find_sites(graph, chosen, where == "after_activation")
     seen = _observe(model, [site.behind for site in sites.values()], sample)
-    surgery = Surgery(_WHO, model, optimizer)
+    surgery, places = Surgery(_WHO, model, optimizer), Places(model)
     changes = []
     for layer, paths in found.items():
         change = Change(", ".join(paths), "skipped", kind(layer), reason="not chosen by only")
         if layer in reasons:
             change = Change(change.path, "skipped", kind(layer), reason=reasons[layer])
         elif layer in sites:
-            change = _put(surgery, sites[layer], change.path, seen, start, options)
+            change = _put(surgery, places, sites[layer], change.path, seen, start, options)
         changes.append(change)
 
     same = start == "identity"
@@ -153,11 +153,17 @@ def _observe(
 
 
 def _put(
-    surgery: Surgery, site: Site, path: str, seen: Seen, start: Start, options: dict[str, Any]
+    surgery: Surgery,
+    places: Places,
+    site: Site,
+    path: str,
+    seen: Seen,
+    start: Start,
+    options: dict[str, Any],
 ) -> Change:
     layer = site.layer
     rank, stats = seen.get(site.behind, (None, None))
-    fixed = unreachable_place(surgery.model, site.behind)
+    fixed = places.fixed(site.behind)
     try:
         if fixed is not None:
             raise ValueError(f"{fixed} holds it in a tuple or set, where it cannot be exchanged")

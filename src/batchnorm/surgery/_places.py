@@ -1,11 +1,10 @@
 """Where a model holds a module: as a child of any number of parents, and in plain attributes."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
-__all__ = ["kind", "paths_of", "places_of", "unreachable_place"]
+__all__ = ["Places", "kind", "paths_of", "unreachable_place"]
 
 
 def kind(module: nn.Module) -> str:
@@ -24,38 +23,53 @@ def paths_of(model: nn.Module) -> dict[nn.Module, list[str]]:
     return paths
 
 
-def places_of(model: nn.Module, module: nn.Module) -> Iterator[tuple[Any, Any]]:
-    """``(container, key)`` of every place that holds this very module.
+class Places:
+    """Every place of a model that holds a module, found in one pass.
 
     Children, and also attributes, lists and dicts of modules that registered no child: a forward
     that goes through them would otherwise keep calling the old layer.
+
+    Args:
+        model: is looked at now; later changes are not seen.
     """
-    for parent in model.modules():
-        yield from _in_container(parent._modules, module)
-        if parent is module:
-            continue
-        plain = {k: v for k, v in parent.__dict__.items() if not _is_torchs(k)}
-        for key, value in plain.items():
-            if value is module:
-                yield parent.__dict__, key
-            elif isinstance(value, (list, dict)):
-                yield from _in_container(value, module)
+
+    def __init__(self, model: nn.Module) -> None:
+        self._places: dict[nn.Module, list[tuple[Any, Any]]] = {}
+        self._fixed: dict[nn.Module, str] = {}
+        for path, parent in model.named_modules():
+            self._note(parent._modules)
+            for key, value in parent.__dict__.items():
+                if not _is_torchs(key) and value is not parent:
+                    self._look_into(parent, f"{path}.{key}".lstrip("."), key, value)
+
+    def _look_into(self, parent: nn.Module, path: str, key: str, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            self._places.setdefault(value, []).append((parent.__dict__, key))
+        elif isinstance(value, (list, dict)):
+            self._note(value)
+        elif isinstance(value, (tuple, set, frozenset)):
+            for item in value:
+                if isinstance(item, nn.Module):
+                    self._fixed.setdefault(item, path)
+
+    def _note(self, container: Any) -> None:
+        items = enumerate(container) if isinstance(container, list) else container.items()
+        for key, value in items:
+            if isinstance(value, nn.Module):
+                self._places.setdefault(value, []).append((container, key))
+
+    def of(self, module: nn.Module) -> list[tuple[Any, Any]]:
+        """``(container, key)`` of every place that holds this very module."""
+        return self._places.get(module, [])
+
+    def fixed(self, module: nn.Module) -> str | None:
+        """An attribute that holds it where it cannot be replaced (a tuple, a set), or None."""
+        return self._fixed.get(module)
 
 
 def unreachable_place(model: nn.Module, module: nn.Module) -> str | None:
-    """An attribute that holds the module where it cannot be replaced (a tuple, a set), or None."""
-    for path, parent in model.named_modules():
-        for key, value in parent.__dict__.items():
-            fixed = not _is_torchs(key) and isinstance(value, (tuple, set, frozenset))
-            if fixed and any(item is module for item in value):
-                return f"{path}.{key}".lstrip(".")
-
-    return None
-
-
-def _in_container(container: Any, module: nn.Module) -> Iterator[tuple[Any, Any]]:
-    items = enumerate(container) if isinstance(container, list) else container.items()
-    yield from [(container, key) for key, value in items if value is module]
+    """An attribute that holds the module where it cannot be replaced, or None."""
+    return Places(model).fixed(module)
 
 
 def _is_torchs(key: str) -> bool:

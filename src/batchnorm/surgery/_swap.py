@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from .._errors import explain
 from ._optimizer import OptimizerStep
-from ._places import places_of
+from ._places import Places
 from ._steps import AssignStep, CallStep, CarryStep, ItemStep, Step, WriteStep
 
 __all__ = ["Surgery", "carry_over"]
@@ -57,6 +57,7 @@ class Surgery:
         self.model = model
         self._root = model
         self._optimizer = optimizer
+        self._places: Places | None = None
         self._steps: list[Step] = []
         self._done: list[Step] = []
         self._exchanged: dict[nn.Parameter, nn.Parameter | None] = {}
@@ -71,7 +72,9 @@ class Surgery:
         """
         if old is self._root:
             self._steps.append(AssignStep(self, "model", new))
-        for container, key in places_of(self._root, old):
+        if self._places is None:
+            self._places = Places(self._root)
+        for container, key in self._places.of(old):
             self._steps.append(ItemStep(container, key, new))
         self._steps.append(CarryStep(old, new))
         self._follow_parameters(old, new, beside)

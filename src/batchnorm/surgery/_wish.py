@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..layers import SyncBatchNorm
 from ._fuse import Fusions
-from ._places import kind, unreachable_place
+from ._places import Places, kind, paths_of
 from ._proof import record
 from ._report import Change
 from ._sources import Source, read
@@ -43,37 +43,41 @@ class Wish:
     ranks: dict[nn.Module, int]
     fusions: Fusions = field(default_factory=Fusions)
 
+    def __post_init__(self) -> None:
+        self.places = Places(self.model)
+        self.paths = paths_of(self.model)
+
     def may_fuse(self, layer: nn.Module) -> bool:
         """Whether a layer is going to be exchanged, and has no activation yet."""
         source = read(layer)
-        paths = [path for path, module in self.model.named_modules() if module is layer]
 
         return (
             isinstance(source, Source)
             and source.activation == "identity"
-            and self._left_where_it_is(layer, paths) is None
+            and self._left_where_it_is(layer) is None
         )
 
-    def exchange(self, layer: nn.Module, paths: list[str]) -> tuple[Change, nn.Module | None]:
+    def exchange(self, layer: nn.Module) -> tuple[Change, nn.Module | None]:
         """What to say about a layer, and the new one if it is exchanged."""
-        path, before = ", ".join(paths), kind(layer)
-        made = self._left_where_it_is(layer, paths) or self._make(layer, paths)
+        path, before = ", ".join(self.paths[layer]), kind(layer)
+        made = self._left_where_it_is(layer) or self._make(layer)
         if isinstance(made, str):
             return Change(path, "skipped", before, reason=made), None
 
         note = self.fusions.notes.get(layer) or _note(layer, made)
         return Change(path, "replaced", before, kind(made), note), made
 
-    def _left_where_it_is(self, layer: nn.Module, paths: list[str]) -> str | None:
-        if self.only is not None and not any(self.only(path, layer) for path in paths):
+    def _left_where_it_is(self, layer: nn.Module) -> str | None:
+        chosen = self.only is None or any(self.only(path, layer) for path in self.paths[layer])
+        if not chosen:
             return "not chosen by only"
-        fixed = unreachable_place(self.model, layer)
+        fixed = self.places.fixed(layer)
         if fixed is not None:
             return f"{fixed} holds it in a tuple or set, where it cannot be exchanged"
 
         return None
 
-    def _make(self, layer: nn.Module, paths: list[str]) -> nn.Module | str:
+    def _make(self, layer: nn.Module) -> nn.Module | str:
         """A new layer, or why there is none."""
         if self.family is None:
             return self._make_by_function(layer)
@@ -93,7 +97,7 @@ class Wish:
                 raise
             return str(error)
         if isinstance(new, SyncBatchNorm) and "name" not in self.options:
-            new.name = paths[0]
+            new.name = self.paths[layer][0]
 
         return new
 
