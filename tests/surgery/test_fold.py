@@ -115,6 +115,18 @@ def test_linear_before_and_behind():
     assert not norms_left(model)
 
 
+def test_channels_of_a_linear_layer_that_is_not_what_is_normalised():
+    # (N, L, C) with L = C: batch norm works on L. Only a sample can tell.
+    model = seen(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    modules = list(model)
+
+    with pytest.raises(RuntimeError, match="outputs must stay the same"):
+        fold(model, torch.randn(3, 4, 4))
+    assert all(new is old for new, old in zip(model, modules, strict=True))
+
+    assert "taken to see (N, C)" in fold(model).done[1].reason
+
+
 def test_sequence_batch_norm_goes_where_its_channels_are():
     layer = bn.layers.SequenceBatchNorm
     last, second = layer(6, channel_axis=-1), layer(6, channel_axis=1)

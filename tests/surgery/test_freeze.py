@@ -83,6 +83,27 @@ def test_frozen_statistics_survive_train(norm):
     assert list(model.state_dict()) == state
 
 
+@pytest.mark.parametrize(
+    ("layer", "args"),
+    [
+        (lambda: bn.BatchNormLSTM(3, 4), (torch.ones(5, 2, 3),)),
+        (lambda: bn.DomainBatchNorm1d(3, num_domains=2), (torch.ones(5, 3), 1)),
+        (lambda: bn.WhitenedBatchNorm1d(3), (torch.ones(5, 3),)),
+        (lambda: bn.GhostBatchNorm1d(3, ghost_batch_size=2), (torch.ones(6, 3),)),
+    ],
+    ids=["lstm", "domain", "whitened", "ghost"],
+)
+def test_variants_freeze(layer, args):
+    model = layer()
+    freeze(model)
+    before = buffers(model)
+
+    model.train()(torch.randn_like(args[0]), *args[1:])
+
+    assert before
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
 def test_layers_of_torch_keep_their_parameters_and_buffers():
     norm = nn.BatchNorm1d(4)
     model = nn.Sequential(norm)

@@ -220,6 +220,26 @@ def test_tracing_changes_nothing(way):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+@pytest.mark.parametrize("way", ["fx", "run"])  # torch.export refuses such models
+def test_a_model_that_stores_what_passes_keeps_its_attributes(way):
+    class Storing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.last = nn.Linear(3, 3), None
+
+        def forward(self, x):
+            self.last = self.fc(x)
+            self.other = self.last
+            return self.last
+
+    model = Storing()
+
+    trace(model, torch.randn(2, 3), ways=[way])
+
+    assert model.last is None
+    assert not hasattr(model, "other")
+
+
 def test_hooks_are_removed_when_the_sample_does_not_fit():
     model = nn.Sequential(nn.Linear(3, 3))
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .._errors import explain
+from ..layers import SequenceBatchNorm
 from ._affine import is_norm, left_over, why_no_affine
 from ._fold_plan import Plan, plan_fold
 from ._graph import Graph, Way
@@ -100,14 +101,19 @@ def _folded(model: nn.Module, sample: Any) -> tuple[Surgery, list[Change]]:
         new.__dict__.update({name: layer.__dict__[name] for name in _HOOKS})
         places[layer] = new
         surgery.replace(layer, new)
-    changes = _changes(model, graph, plan, places)
+    changes = _changes(model, graph, plan, places, flat=sample is None)
     surgery.commit()
 
     return surgery, changes
 
 
 def _changes(
-    model: nn.Module, graph: Graph, plan: Plan, places: dict[nn.Module, nn.Module]
+    model: nn.Module,
+    graph: Graph,
+    plan: Plan,
+    places: dict[nn.Module, nn.Module],
+    *,
+    flat: bool,
 ) -> list[Change]:
     paths = {module: ", ".join(found) for module, found in paths_of(model).items()}
     changes = []
@@ -117,6 +123,8 @@ def _changes(
             target, is_before = plan.folded[module]
             where = "before" if is_before else "behind"
             reason = f"folded into {paths[target]} {where} it{_HOW[graph.way]}"
+            if flat and isinstance(target, nn.Linear) and not isinstance(module, SequenceBatchNorm):
+                reason += "; taken to see (N, C)"
             changes.append(Change(path, "replaced", name, kind(places[module]), reason))
         elif module in plan.kernels:
             changes.append(Change(path, "replaced", name, name, "new weight and bias"))

@@ -1,6 +1,7 @@
 """The graph of a model by the best way that works."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -43,7 +44,8 @@ def trace(model: nn.Module, sample: Any = None, ways: Sequence[Way] = _ALL) -> G
         if sample is None and way in ("export", "run"):
             continue
         try:
-            graph = tracers[way]()
+            with _attributes_kept(model):
+                graph = tracers[way]()
         except Exception as error:
             if way == "run":  # the model cannot run its own sample
                 raise
@@ -53,6 +55,20 @@ def trace(model: nn.Module, sample: Any = None, ways: Sequence[Way] = _ALL) -> G
             return graph
 
     raise ValueError(f"no way of {tuple(ways)} works: {'; '.join(notes)}")
+
+
+@contextmanager
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """A model that stores what passes through it is left with no tracer's stand-ins."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            own = vars(module)
+            for name in [name for name in own if name not in attributes]:
+                del own[name]
+            own.update(attributes)
 
 
 def _first_line(error: Exception) -> str:
