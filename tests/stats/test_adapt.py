@@ -185,7 +185,7 @@ def test_tent_lowers_the_entropy(kind):
 
 
 def test_guard_resets_when_predictions_collapse():
-    # tent#7: the error of a ResNet-50 goes 67.6, 47.6 and, in further passes, astray.
+    # github.com/DequanWang/tent/issues/7: worse with every pass.
     def run(guard):
         model = classifier()
         adapter = OnlineAdapter(

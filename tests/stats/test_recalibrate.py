@@ -439,3 +439,17 @@ def test_subclasses_that_add_to_torchs_layer_are_measured_at_their_input():
     torch.testing.assert_close(norm.running_var, want.var(0))
     twin = copy.deepcopy(norm)
     assert torch.equal(twin.running_var, norm.running_var)
+
+
+def test_inputs_may_come_by_name():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward(self, x):
+            return self.norm(input=x)
+
+    model, x = Net(), torch.randn(9, 2)
+    recalibrate(model, [x])
+    torch.testing.assert_close(model.norm.running_mean, x.mean(0))
