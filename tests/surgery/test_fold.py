@@ -299,6 +299,19 @@ def test_a_layer_that_others_read_stays(how, text):
     assert torch.equal(model(x), before)
 
 
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_a_hook_of_a_container_may_look_between_the_two_as_well(place):
+    # A feature extractor: what it stores must stay what it was.
+    linear, norm, stored = nn.Linear(4, 4), nn.BatchNorm1d(4), []
+    parts = [linear, norm] if place == "before" else [norm, linear]
+    model = seen(nn.Sequential(nn.Sequential(nn.Identity(), parts[0]), parts[1]))
+    model[0].register_forward_hook(lambda module, args, output: stored.append(output))
+
+    report = fold(model)
+
+    assert "hook between" in report.skipped[0].reason
+
+
 @pytest.mark.parametrize("place", ["conv", "norm"])
 def test_hooks_between_the_two_keep_them_apart(place):
     model = seen(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))

@@ -87,8 +87,6 @@ def _into_layer_before(plan: Plan, graph: Graph, layer: nn.Module) -> str:
 
 def layer_before(graph: Graph, layer: nn.Module) -> nn.Module | str:
     """The convolution or linear layer that feeds a batch norm and nothing else, or why none."""
-    if layer._forward_pre_hooks:
-        return "it has a hook before its forward, which would see other values"
     calls = graph.calls_of(layer)
     if not calls:
         return _unseen(graph)
@@ -101,8 +99,8 @@ def layer_before(graph: Graph, layer: nn.Module) -> nn.Module | str:
     readers = [graph.reader(call) for call in graph.calls_of(target)]
     if reason := _why_not_alone(graph, target, layer, readers):
         return reason
-    if target._forward_hooks:
-        return "the layer before it has a hook behind its forward, which would see other values"
+    if graph.is_watched(target, layer):
+        return "a hook between it and the layer before would see other values"
 
     return target
 
@@ -120,7 +118,7 @@ def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) 
     sources = [graph.source(call) for call in graph.calls_of(target)]
     if _does_more(layer, calls):
         reason = "an activation or residual stands between"
-    elif layer._forward_hooks or target._forward_pre_hooks:
+    elif graph.is_watched(layer, target):
         reason = "a hook between them would see other values"
     elif any(len(call.args) + len(call.kwargs) > 1 for call in graph.calls_of(target)):
         reason = "the layer behind is called with more than its input"

@@ -102,12 +102,14 @@ class Graph:
         way: how they were found out.
         notes: why better ways did not work, and what is assumed; one sentence each.
         through: calls that are to count as identity, beside those that are.
+        model: what was traced.
     """
 
     calls: list[Call]
     way: Way
     notes: tuple[str, ...] = ()
     through: set[Call] = field(default_factory=set)
+    model: nn.Module | None = None
 
     def __post_init__(self) -> None:
         self._consumers: dict[Call, list[Call]] = {call: [] for call in self.calls}
@@ -133,6 +135,16 @@ class Graph:
         attributes = (call for call in self.calls if id(call.kwargs.get("value")) in own)
         return any(self.consumers(call) for call in attributes)
 
+    def is_watched(self, first: nn.Module, second: nn.Module) -> bool:
+        """Whether hooks see what ``first`` gives to ``second``: their own, or a container's."""
+        modules = [] if self.model is None else list(self.model.modules())
+        behind = (m for m in modules if m._forward_hooks)
+        ahead = (m for m in modules if m._forward_pre_hooks)
+
+        return any(_holds(m, first) and not _holds(m, second) for m in behind) or any(
+            _holds(m, second) and not _holds(m, first) for m in ahead
+        )
+
     def _passes(self, call: Call) -> bool:
         return call in self.through or call.is_passing
 
@@ -157,6 +169,10 @@ class Graph:
             readers = self.consumers(call)
 
         return readers[0] if len(readers) == 1 else None
+
+
+def _holds(container: nn.Module, module: nn.Module) -> bool:
+    return any(part is module for part in container.modules())
 
 
 def is_leaf(module: nn.Module) -> bool:

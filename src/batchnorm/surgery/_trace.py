@@ -52,6 +52,7 @@ def trace(model: nn.Module, sample: Any = None, ways: Sequence[Way] = _ALL) -> G
             notes.append(f"torch.{way} fails: {_first_line(error)}")
         else:
             graph.notes = (*notes, *graph.notes)
+            graph.model = model
             return graph
 
     raise ValueError(f"no way of {tuple(ways)} works: {'; '.join(notes)}")
