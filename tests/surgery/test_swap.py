@@ -206,3 +206,35 @@ def test_lbfgs_with_state_is_refused_before_anything_changes():
     with pytest.raises(RuntimeError, match="LBFGS after its first step"):
         surgery.commit()
     assert model[0].bias is not None
+
+
+def test_a_tied_parameter_that_is_still_used_stays_with_the_optimizer():
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    model[1].weight = model[0].weight
+    optimizer = stepped(model)
+    before = optimizer_picture(optimizer)
+    tied, own = model[0].weight, model[0].bias
+    surgery = Surgery("convert", model, optimizer)
+    surgery.replace(model[0], nn.Identity())
+    surgery.commit()
+    held = optimizer.param_groups[0]["params"]
+    assert any(p is tied for p in held)
+    assert not any(p is own for p in held)
+    assert tied in optimizer.state
+    surgery.undo()
+    assert_same_optimizer(optimizer_picture(optimizer), before)
+
+
+def test_every_successor_of_a_tied_parameter_joins_the_optimizer():
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    model[1].weight = model[0].weight
+    optimizer = stepped(model)
+    before = optimizer_picture(optimizer)
+    surgery = Surgery("convert", model, optimizer)
+    for layer in list(model):
+        surgery.replace(layer, nn.LayerNorm(3))
+    surgery.commit()
+    held = sorted(id(p) for p in optimizer.param_groups[0]["params"])
+    assert held == sorted(id(p) for p in model.parameters())
+    surgery.undo()
+    assert_same_optimizer(optimizer_picture(optimizer), before)

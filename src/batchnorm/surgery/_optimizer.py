@@ -1,5 +1,6 @@
 """An optimizer's parameter groups and state when parameters are exchanged, dropped or added."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -15,18 +16,24 @@ class OptimizerStep:
 
     Args:
         optimizer: is changed in place, so that schedulers that hold it stay valid.
-        exchanged: old parameter to new one; to None if it is gone. State (momentum, second
-            moments, step) moves along where the shapes agree, and is dropped where not.
+        exchanged: old parameter and new one; None if it is gone. State (momentum, second
+            moments, step) moves along where the shapes agree, and is dropped where not. A tied
+            parameter that the model still holds elsewhere stays, and the new ones join its group.
         added: new parameters, each with one whose group it joins.
+        model: gives the model as it is when everything else is done.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
-        exchanged: dict[nn.Parameter, nn.Parameter | None],
+        exchanged: list[tuple[nn.Parameter, nn.Parameter | None]],
         added: list[tuple[nn.Parameter, nn.Parameter | None]],
+        model: Callable[[], nn.Module],
     ) -> None:
-        self.optimizer, self.exchanged, self.added = optimizer, exchanged, added
+        self.optimizer, self.model = optimizer, model
+        self.wanted = exchanged, added
+        self.exchanged: dict[nn.Parameter, nn.Parameter | None] = {}
+        self.added: list[tuple[nn.Parameter, nn.Parameter | None]] = []
         self.groups: list[dict[str, list[Any]]] = []
         self.dropped: dict[nn.Parameter, Any] = {}
 
@@ -46,7 +53,19 @@ class OptimizerStep:
                 )
             )
 
+    def _sort(self) -> None:
+        """Exchange what is gone from the model; everything else is an addition."""
+        exchanged, added = self.wanted
+        alive = set(self.model().parameters())
+        self.exchanged, self.added = {}, list(added)
+        for old, new in exchanged:
+            if old not in alive and self.exchanged.get(old) is None:
+                self.exchanged[old] = new
+            elif new is not None and new is not self.exchanged.get(old):
+                self.added.append((new, old))
+
     def do(self) -> None:
+        self._sort()
         groups = self.optimizer.param_groups
         self.groups = [
             {key: list(group[key]) for key in ("params", "param_names") if key in group}

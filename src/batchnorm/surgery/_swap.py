@@ -60,7 +60,7 @@ class Surgery:
         self._places: Places | None = None
         self._steps: list[Step] = []
         self._done: list[Step] = []
-        self._exchanged: dict[nn.Parameter, nn.Parameter | None] = {}
+        self._exchanged: list[tuple[nn.Parameter, nn.Parameter | None]] = []
         self._added: list[tuple[nn.Parameter, nn.Parameter | None]] = []
 
     def replace(self, old: nn.Module, new: nn.Module, beside: nn.Parameter | None = None) -> None:
@@ -87,7 +87,7 @@ class Surgery:
         beside = next(iter(before.values()), None) if beside is None else beside
         for name, parameter in before.items():
             if id(parameter) not in kept:
-                self._exchanged[parameter] = after.get(name)
+                self._exchanged.append((parameter, after.get(name)))
         known = {id(parameter) for parameter in before.values()}
         for name, parameter in after.items():
             if name not in before and id(parameter) not in known:
@@ -102,7 +102,7 @@ class Surgery:
         old = module._parameters.get(name)
         self._steps.append(ItemStep(module._parameters, name, value))
         if old is not None and old is not value:
-            self._exchanged[old] = value
+            self._exchanged.append((old, value))
         elif old is None and value is not None:
             beside = next((p for p in module._parameters.values() if p is not None), None)
             self._added.append((value, beside))
@@ -137,7 +137,9 @@ class Surgery:
         if self._exchanged or self._added:
             _refuse_wrapped(self.who, self._root)
             if self._optimizer is not None:
-                follow = OptimizerStep(self._optimizer, dict(self._exchanged), list(self._added))
+                follow = OptimizerStep(
+                    self._optimizer, self._exchanged, self._added, lambda: self.model
+                )
                 follow.check(self.who)
                 steps.append(follow)
 
