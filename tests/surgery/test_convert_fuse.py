@@ -323,3 +323,13 @@ def test_a_container_whose_hooks_would_not_run_stays():
     model[3].body.register_forward_hook(lambda *_: seen.append(1))
     fused(model)
     assert type(model[3]) is Inverted
+
+
+def test_fused_models_compile_without_break_and_export():
+    model, x = small(nn.ReLU(), Block(4, 4)), torch.randn(X)
+    fused(model)
+    model.eval()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x), model(x))
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), model(x))

@@ -334,3 +334,17 @@ def test_the_layers_attributes_stay_within_reach_and_copies_work():
         assert torch.equal(twin.eval()(x), model.eval()(x))
     with pytest.raises(AttributeError, match="nothing"):
         model[0].nothing
+
+
+def test_models_with_inserted_norms_compile_export_and_fold():
+    model, x = mlp(), torch.randn(6, 3)
+    insert(model)
+    model(x)
+    model.eval()
+    want = model(x)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x), want)
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), want)
+    report = bn.fold(model, x)
+    assert not report.skipped
+    torch.testing.assert_close(model(x), want)
