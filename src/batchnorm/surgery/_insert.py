@@ -3,20 +3,15 @@
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import nn
 from torch.optim import Optimizer
 
-from .. import layers as our_layers
 from .._errors import explain
-from .._types import BatchStats
-from ..functional import batch_norm_stats
 from ._graph import Graph
+from ._insert_norm import Seen, Start, begin, norm_for, observe, small_eps
 from ._insert_plan import LAYERS, Site, channels_of, find_sites, first_layer
 from ._normalised import Normalised, NormalisedInput, NormalisedSequence
 from ._places import Places, kind, paths_of
-from ._proof import record
 from ._prove import commit_and_prove
 from ._report import Change, SurgeryReport
 from ._swap import Surgery
@@ -26,7 +21,6 @@ __all__ = ["insert"]
 
 _WHO = "insert"
 Where = Literal["before_activation", "after_activation", "input"]
-Start = Literal["standard", "identity"]
 
 
 def insert(
@@ -91,7 +85,7 @@ def insert(
         return _insert_input(model, graph, found, sample, optimizer, start, options)
 
     sites, reasons = find_sites(graph, chosen, where == "after_activation")
-    seen = _observe(model, [site.behind for site in sites.values()], sample)
+    seen = observe(model, [site.behind for site in sites.values()], sample)
     surgery, places = Surgery(_WHO, model, optimizer), Places(model)
     changes = []
     for layer, paths in found.items():
@@ -121,37 +115,6 @@ def _traced(model: nn.Module, sample: Any) -> Graph:
         raise ValueError(explain(_WHO, rule, str(error), cure)) from None
 
 
-Seen = dict[nn.Module, tuple[int, BatchStats]]
-
-
-def _observe(
-    model: nn.Module, modules: list[nn.Module], sample: Any, *, inputs: bool = False
-) -> Seen:
-    """Rank and per-channel statistics of what comes out of (or goes into) modules, at inference."""
-    seen: Seen = {}
-    if sample is None:
-        return seen
-
-    def see(module: nn.Module, args: Any, output: Any) -> None:
-        value = args[0] if inputs else output
-        if isinstance(value, tuple):  # of a recurrent layer; packed or padded
-            value = value[0]
-        if not isinstance(value, Tensor):
-            value = value.data
-        last = isinstance(module, (nn.Linear, nn.RNNBase)) or value.ndim <= 2
-        rows = value.movedim(-1, 1) if last and value.ndim > 2 else value
-        seen[module] = (value.ndim, batch_norm_stats(rows))
-
-    handles = [module.register_forward_hook(see) for module in modules]
-    try:
-        record(model, sample, gradients=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-    return seen
-
-
 def _put(
     surgery: Surgery,
     places: Places,
@@ -167,13 +130,13 @@ def _put(
     try:
         if fixed is not None:
             raise ValueError(f"{fixed} holds it in a tuple or set, where it cannot be exchanged")
-        norm = _norm(layer, channels_of(layer), rank, options)
+        norm = norm_for(layer, channels_of(layer), rank, options)
     except ValueError as error:
         return Change(path, "skipped", kind(layer), reason=str(error))
 
     directly = site.behind is layer and not isinstance(layer, nn.RNNBase)
     bias = layer._parameters.get("bias") if directly and norm.affine else None
-    _begin(norm, stats, bias, start)
+    begin(norm, stats, bias, start)
     wrap = NormalisedSequence if isinstance(layer, nn.RNNBase) else Normalised
     new = wrap(site.behind, norm)
     new.training = norm.training = site.behind.training
@@ -184,49 +147,6 @@ def _put(
 
     reason = site.reason + ("; its bias moved" if bias is not None else "")
     return Change(path, "added", kind(layer), kind(norm), reason)
-
-
-def _norm(layer: nn.Module, channels: int, rank: int | None, options: dict[str, Any]) -> Any:
-    """A batch norm for what comes out of, or goes into, a layer.
-
-    Raises:
-        ValueError: there is none for such tensors.
-    """
-    anchor = next(layer.parameters())
-    place: dict[str, Any] = {"device": anchor.device, "dtype": anchor.dtype}
-    if isinstance(layer, _ConvNd):
-        make = getattr(our_layers, f"BatchNorm{len(layer.kernel_size)}d")
-    elif isinstance(layer, nn.RNNBase) or rank == 3:
-        return our_layers.SequenceBatchNorm(channels, channel_axis=-1, **place, **options)
-    elif rank in (None, 2):
-        make = our_layers.BatchNorm1d
-    else:
-        raise ValueError(f"its values have {rank} dimensions, with the channels last")
-
-    return make(channels, **place, **options)
-
-
-@torch.no_grad()
-def _begin(norm: Any, stats: BatchStats | None, bias: Tensor | None, start: Start) -> None:
-    """Statistics and parameters to start from; a bias that is dropped moves into the mean."""
-    if norm.running_mean is None:
-        return
-    if start == "identity" and norm.affine:
-        if stats is not None:
-            norm.running_mean.copy_(stats.mean)
-            norm.running_var.copy_(stats.var)
-        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
-        norm.bias.copy_(norm.running_mean)
-    if bias is not None:
-        norm.running_mean.sub_(bias.to(norm.running_mean))
-
-
-def _small_eps(stats: BatchStats) -> float:
-    """Torch's 1e-5, or less where features vary less; rounding of a constant is no variation."""
-    noise = (4 * torch.finfo(stats.mean.dtype).eps * stats.mean).square()
-    varying = stats.var[stats.var > noise]
-
-    return 1e-5 * min(1.0, float(varying.min())) if varying.numel() else 1e-5
 
 
 def _insert_input(
@@ -243,13 +163,13 @@ def _insert_input(
         cure = "Put it in front yourself: nn.Sequential(batchnorm.BatchNorm1d(features), model)"
         raise ValueError(explain(_WHO, "one layer must read the input", layer, cure))
 
-    seen = _observe(model, [layer], sample, inputs=True)
+    seen = observe(model, [layer], sample, inputs=True)
     rank, stats = seen.get(layer, (None, None))
     defaults: dict[str, Any] = {"affine": start == "identity"}
     if stats is not None:
-        defaults["eps"] = _small_eps(stats)
-    norm = _norm(layer, channels_of(layer, into=True), rank, {**defaults, **options})
-    _begin(norm, stats, None, start)
+        defaults["eps"] = small_eps(stats)
+    norm = norm_for(layer, channels_of(layer, into=True), rank, {**defaults, **options})
+    begin(norm, stats, None, start)
     new = NormalisedInput(layer, norm)
     new.training = norm.training = layer.training
     surgery = Surgery(_WHO, model, optimizer)
