@@ -44,7 +44,7 @@ FOREIGN = {
         "jinja2",
         "rich",
     },
-    "cli": {"torch", "cyclopts", "rich"},
+    "cli": {"torch", "cyclopts", "rich", "safetensors"},
     "stats": {"torch", "rich", "altair"},  # the latter two where they are asked for
     "triton": {"torch", "triton"},
 }

@@ -3,13 +3,25 @@
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
+from .adapt import adapt
 from .bench import bench
+from .convert import convert
 from .demo import demo
+from .fold import fold
+from .freeze import freeze
+from .gap import gap
 from .info import info
+from .insert import insert
+from .prune import prune_report
+from .recalibrate import recalibrate
 
 __all__ = ["run"]
 
 UNREADABLE = 2
+_COMMANDS = {
+    "A model": (convert, insert, fold, freeze, recalibrate, adapt, gap, prune_report),
+    "This package": (demo, info, bench),
+}
 
 
 def run(arguments: list[str]) -> int:
@@ -27,12 +39,13 @@ def run(arguments: list[str]) -> int:
 def _app(errors: Console) -> App:
     app = App(
         name="batchnorm",
-        help="Batch normalization: a demonstration, what is installed, and how fast it is.",
+        help="Batch normalization: tools for models that you have, and a demonstration.",
         version=_version,
         error_console=errors,
     )
-    for command in (demo, info, bench):
-        app.command(command)
+    for name, commands in _COMMANDS.items():
+        for command in commands:
+            app.command(command, group=name)
     return app
 
 

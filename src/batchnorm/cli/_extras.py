@@ -5,7 +5,7 @@ from importlib.util import find_spec
 __all__ = ["EXTRAS", "missing_extra"]
 
 EXTRAS = {
-    "cli": ("cyclopts", "rich"),
+    "cli": ("cyclopts", "rich", "safetensors"),
     "lab": ("altair", "jinja2", "joblib", "numpy", "rich", "scipy", "sklearn", "vl_convert"),
 }
 NEEDED_BY = {"cli": "batchnorm: the command line", "lab": "batchnorm demo: the laboratory"}

@@ -1,0 +1,200 @@
+"""What the commands on a model share: options, opening the model, writing the results."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from cyclopts import Parameter
+from torch import nn
+
+from .._errors import explain
+from ._atomic import check_targets, replacing
+from ._checkpoint import Checkpoint, check_suffix, load_into, read, write
+from ._json import as_json
+from ._model import build
+
+__all__ = [
+    "HISTORY",
+    "LOAD",
+    "NOWHERE",
+    "NO_REPORT",
+    "Output",
+    "Report",
+    "Source",
+    "Work",
+    "open_model",
+]
+
+HISTORY, LOAD = "batchnorm.history", "batchnorm.load"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which model.
+
+    Args:
+        model: Function that makes the model: pkg.mod:name.
+        checkpoint: Its weights (.safetensors, .pt); else those that the function gives it.
+        key: Name of the weights in a file that holds more.
+        device: Where to compute: cpu, cuda.
+    """
+
+    model: str
+    checkpoint: Path | None = None
+    key: str | None = None
+    device: str = "cpu"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Where the report goes.
+
+    Args:
+        report: JSON file for the report.
+        force: Replace files that are there.
+    """
+
+    report: Path | None = None
+    force: Annotated[bool, Parameter(negative=())] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output(Report):
+    """Where the results go.
+
+    Args:
+        out: File for the weights (.safetensors, .pt); without it nothing but the report is made.
+    """
+
+    out: Path | None = None
+
+
+NO_REPORT, NOWHERE = Report(), Output()
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command at work on a model.
+
+    Args:
+        who: ``"batchnorm fold"``.
+        source: of the model.
+        output: where results go.
+        model: in eval mode, with its weights, on its device.
+        checkpoint: that was read, if any.
+        options: as given, for the records.
+    """
+
+    who: str
+    source: Source
+    output: Report
+    model: nn.Module
+    checkpoint: Checkpoint
+    options: dict[str, Any]
+
+    def finish(
+        self,
+        report: Any,
+        model: nn.Module | None = None,
+        load: str = "",
+        wrote: Path | None = None,
+    ) -> None:
+        """Print the report, write it, then the weights of the model; say what was written.
+
+        Args:
+            report: with a text, and fields for JSON.
+            model: that has the result; None if there are no weights to write.
+            load: Python that loads them.
+            wrote: another file that is there already.
+        """
+        print(report)
+        if wrote is not None:
+            print(f"wrote {wrote}")
+        step = {
+            "command": self.who.removeprefix("batchnorm "),
+            "version": _version(),
+            "model": self.source.model,
+            "checkpoint": str(self.source.checkpoint) if self.source.checkpoint else None,
+            "options": self.options,
+        }
+        if self.output.report is not None:
+            content = {**step, "load": load or None, "result": as_json(report)}
+            with replacing(self.output.report) as part:
+                part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            print(f"wrote {self.output.report}")
+        out = getattr(self.output, "out", None)
+        if out is not None and model is not None:
+            write(self.who, out, model.state_dict(), self._metadata(step, load))
+            print(f"wrote {out}" + (f"; to load it:\n\n{load}" if load else ""))
+        elif model is not None:
+            print("the weights were not written: name a file by --out")
+
+    def _metadata(self, step: dict[str, Any], load: str) -> dict[str, str]:
+        held = self.checkpoint.metadata
+        history = [*json.loads(held.get(HISTORY, "[]")), step]
+
+        return {**held, HISTORY: json.dumps(history), LOAD: load}
+
+
+def open_model(
+    who: str,
+    source: Source,
+    output: Report,
+    options: dict[str, Any],
+    extra: Iterable[Path | None] = (),
+) -> Work:
+    """Check where results go, then build the model and load its weights.
+
+    Args:
+        who: ``"batchnorm fold"``.
+        source: of the model.
+        output: where results go.
+        options: of the command, for the records.
+        extra: other files that will be written.
+
+    Raises:
+        ValueError: see ``check_targets``, ``build``, ``read`` and ``load_into``.
+        OSError: the checkpoint cannot be read, or a result could not be written.
+    """
+    out = getattr(output, "out", None)
+    targets = [path for path in (out, output.report, *extra) if path is not None]
+    check_targets(who, targets, force=output.force)
+    if out is not None:
+        check_suffix(who, out)
+    device = _device(who, source.device)
+
+    checkpoint = Checkpoint({})
+    if source.checkpoint is not None:
+        checkpoint = read(who, source.checkpoint, source.key)
+        if checkpoint.note:
+            print(f"{source.checkpoint}: {checkpoint.note}")
+    model = build(who, source.model)
+    if source.checkpoint is not None:
+        load_into(who, model, checkpoint.state, f"'{source.checkpoint}'")
+    kept = {k: str(v) if isinstance(v, Path) else v for k, v in options.items() if v is not None}
+
+    return Work(who, source, output, model.to(device).eval(), checkpoint, kept)
+
+
+def _device(who: str, name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        rule, cure = "the device must be there", "Use --device cpu"
+        raise RuntimeError(explain(who, rule, f"{name!r} ({reason})", cure)) from None
+
+    return device
+
+
+def _version() -> str:
+    import batchnorm
+
+    return batchnorm.__version__
