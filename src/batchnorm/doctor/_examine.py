@@ -55,6 +55,8 @@ def _why_not(rule: Rule, context: Context) -> str:
         return context.graph_reason
     if rule.depth == "live" and context.live is None:
         return f"{context.lazy[0]} does not know its size yet" if context.lazy else "no batches"
+    if rule.depth == "live" and context.live is not None and (error := context.live.eval.error):
+        return f"the model cannot run in eval mode: {error!r}"
 
     return ""
 

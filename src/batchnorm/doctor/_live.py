@@ -144,6 +144,10 @@ class Live:
 
         return run
 
+    def runs(self, mode: Mode) -> bool:
+        """Whether the model runs the first batch in a mode."""
+        return self._forward(mode, lambda output: None, self.batches[:1]) is None
+
     def listen(self, mode: Mode, modules: dict[str, nn.Module], visit: Visit) -> Exception | None:
         """Run all batches and hear every call of these modules.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 __all__ = ["untouched"]
 
@@ -35,30 +36,44 @@ def untouched(model: nn.Module, loader: Any = None) -> Iterator[None]:
     """
     modules = list(model.modules())
     attributes = [dict(module.__dict__) for module in modules]
-    buffers = [dict(module._buffers) for module in modules]
+    members = [_members(module) for module in modules]
     copies: dict[int, Tensor] = {}
-    with _same_generators(loader), torch.no_grad():
+    with _same_generators(model, loader), torch.no_grad():
         try:
             for module in modules:
                 for name, buffer in module._buffers.items():
-                    if buffer is not None:
+                    if buffer is not None and not is_lazy(buffer):
                         module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
             yield
         finally:
-            for module, plain, own in zip(modules, attributes, buffers, strict=True):
-                module.__dict__.clear()
-                module.__dict__.update(plain)
-                module._buffers.clear()
-                module._buffers.update(own)
+            for module, plain, own in zip(modules, attributes, members, strict=True):
+                _refill(module.__dict__, plain)
+                for container, content in zip(_containers(module), own, strict=True):
+                    _refill(container, content)
+
+
+def _containers(module: nn.Module) -> tuple[dict[str, Any], ...]:
+    return module._buffers, module._parameters, module._modules
+
+
+def _members(module: nn.Module) -> list[dict[str, Any]]:
+    return [dict(container) for container in _containers(module)]
+
+
+def _refill(container: dict[str, Any], content: dict[str, Any]) -> None:
+    container.clear()
+    container.update(content)
 
 
 @contextmanager
-def _same_generators(loader: Any) -> Iterator[None]:
+def _same_generators(model: nn.Module, loader: Any) -> Iterator[None]:
     numpy: Any = sys.modules.get("numpy")
     python = random.getstate()
     legacy = None if numpy is None else numpy.random.get_state()
     own = [(generator, generator.get_state()) for generator in _generators_of(loader)]
-    with torch.random.fork_rng():
+    tensors = (*model.parameters(), *model.buffers())
+    devices = list({tensor.device for tensor in tensors if tensor.device.type == "cuda"})
+    with torch.random.fork_rng(devices):
         try:
             yield
         finally:

@@ -10,10 +10,10 @@ from torch.utils import _pytree
 
 from ...surgery import Change, SurgeryReport
 from ...surgery._graph import Call
-from ...surgery._proof import compare, record
 from ...surgery._swap import Surgery
 from .._context import Context
 from .._finding import Finding
+from .._operate import operate
 from .._rule import Rule
 
 __all__ = ["RedundantBias"]
@@ -65,22 +65,17 @@ class RedundantBias(Rule):
         """Drop the bias and lower the running mean by it."""
         layer: Any = context.modules[finding.path]
         norms = _norms_behind(context, layer)
-        before = [] if context.sample is None else record(context.model, context.sample)
-
-        surgery = Surgery("doctor", context.model, context.optimizer)
         bias: Tensor = layer.bias.detach()
-        for norm in norms:
-            if norm.running_mean is not None:
-                surgery.write(norm.running_mean, norm.running_mean - bias.to(norm.running_mean))
-        surgery.set_parameter(layer, "bias", None)
-        surgery.commit()
 
-        after = [] if context.sample is None else record(context.model, context.sample)
+        def plan(surgery: Surgery) -> None:
+            for norm in norms:
+                if norm.running_mean is not None:
+                    surgery.write(norm.running_mean, norm.running_mean - bias.to(norm.running_mean))
+            surgery.set_parameter(layer, "bias", None)
+
         change = Change(finding.path, "changed", "bias=True", "bias=False", finding.code)
 
-        return SurgeryReport(
-            "doctor", surgery.model, [change], compare(before, after), surgery.undo
-        )
+        return operate(context, change, plan)
 
 
 def _norms_behind(context: Context, layer: Any) -> list[Any]:
