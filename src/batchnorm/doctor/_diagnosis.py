@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..surgery import SurgeryReport
 from ._finding import Finding
+from ._place import Place
+from .renderers import render_github, render_json, render_sarif, render_terminal
 
 __all__ = ["Diagnosis", "Fixed", "Skip"]
 
@@ -50,10 +52,11 @@ class Diagnosis:
         fixed: what ``fix=True`` cured, in order.
         suppressed: how many findings a ``batchnorm_ignore`` in the model silenced.
         rules: how many rules ran.
+        places: path → the line of the user's own code that holds the layer.
 
     Example:
         >>> print(Diagnosis([], rules=2))
-        batchnorm doctor: nothing found, 2 rules
+        batchnorm doctor: nothing found; 2 rules looked
     """
 
     def __init__(
@@ -63,12 +66,14 @@ class Diagnosis:
         fixed: Sequence[Fixed] = (),
         suppressed: int = 0,
         rules: int = 0,
+        places: Mapping[str, Place | None] | None = None,
     ) -> None:
         self.findings = list(findings)
         self.skipped = list(skipped)
         self.fixed = list(fixed)
         self.suppressed = suppressed
         self.rules = rules
+        self.places = dict(places or {})
 
     def __len__(self) -> int:
         return len(self.findings)
@@ -94,13 +99,24 @@ class Diagnosis:
             self.fixed[-1].report.undo()
             self.fixed.pop()
 
-    def __str__(self) -> str:
-        counts = dict.fromkeys(("error", "warning", "info"), 0)
-        for finding in self.findings:
-            counts[finding.severity] += 1
-        found = ", ".join(f"{count} {severity}" for severity, count in counts.items() if count)
+    def place_of(self, finding: Finding) -> Place | None:
+        """The line of the user's own code that holds the layer, as near as can be told."""
+        return self.places.get(finding.path)
 
-        return f"batchnorm doctor: {found or 'nothing found'}, {self.rules} rules"
+    def to_json(self) -> str:
+        """One JSON object; see ``docs/doctor.md``."""
+        return render_json(self)
+
+    def to_sarif(self) -> str:
+        """SARIF 2.1.0, for code scanning."""
+        return render_sarif(self)
+
+    def to_github(self) -> str:
+        """Workflow commands that GitHub shows beside the code."""
+        return render_github(self)
+
+    def __str__(self) -> str:
+        return render_terminal(self)
 
     def __repr__(self) -> str:
-        return f"<Diagnosis {self}>"
+        return f"<Diagnosis {str(self).splitlines()[0]}>"

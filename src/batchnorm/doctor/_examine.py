@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ._context import Context
 from ._diagnosis import Diagnosis, Skip
 from ._finding import Finding
+from ._place import place_in
 from ._rule import Rule
 
 __all__ = ["IGNORE", "examine"]
@@ -35,7 +36,9 @@ def examine(context: Context, rules: Iterable[Rule]) -> Diagnosis:
         silenced += len(own) - len(heard)
         found += heard
 
-    return Diagnosis(found, skipped, suppressed=silenced, rules=ran)
+    places = {finding.path: place_in(context, finding.path) for finding in found}
+
+    return Diagnosis(found, skipped, suppressed=silenced, rules=ran, places=places)
 
 
 def _why_not(rule: Rule, context: Context) -> str:
