@@ -3,6 +3,7 @@
 // of rows, partial sums are merged in a fixed order. The choice depends on the shape alone.
 #pragma once
 
+#include "channels.h"
 #include "columns.h"
 
 namespace bn::BN_ISA {
@@ -97,6 +98,8 @@ struct Tile {
         channels(m.folded() ? m.channels : cols_ / m.group),
         first_channel(begin_ / m.group) {}
 
+  bool is_column_per_channel() const { return channels == cols; }
+
   // Column totals of channel c, counted within the tile.
   double total_of(int64_t c, const double* values) const {
     if (group > 1) return sum_of(values + c * group, group);
@@ -165,13 +168,18 @@ struct RowsForward {
   // A shift per channel, near its mean, spread over the channel's columns.
   void guess_shifts(const Tile& tile, A* shift, double* sum, int64_t padded) const {
     const int64_t enough = ceil_div(32, tile.cols / tile.channels);
-    const int64_t rows = smaller(m.rows, smaller(enough, larger(1, m.rows / 8)));
+    // Of a single row, some of many channels would be far from their means.
+    const int64_t rows = smaller(m.rows, smaller(enough, larger(4, m.rows / 8)));
     for (int64_t q = 0; q < padded; ++q) shift[q] = A(0);
     if (m.rows > 0) sums(tile, 0, rows, shift, sum, sum + padded);
     int64_t real = rows;
     if (args.mask)
       for (int64_t r = real = 0; r < rows; ++r) real += args.mask[r];
     const double count = double(real * (tile.cols / tile.channels));
+    if (tile.is_column_per_channel() && count > 0) {
+      for (int64_t c = 0; c < tile.cols; ++c) shift[c] = A(sum[c] / count);
+      return;
+    }
     for (int64_t c = 0; c < tile.channels; ++c)
       tile.spread(c, count > 0 ? A(tile.total_of(c, sum) / count) : A(0), shift);
   }
@@ -179,6 +187,18 @@ struct RowsForward {
   // From column sums to statistics and coefficients. True: some shift was poor, and now is good.
   bool finish(const Tile& tile, const double* sum, const double* squares, A* shift,
               const ColumnArrays<A>& a, bool last) const {
+    if (tile.is_column_per_channel()) {
+      Scratch<double> moments(2 * a.padded);
+      double *mean = moments.get(), *var = moments.get() + a.padded;
+      const bool poor = moments_of_channels(tile.cols, shift, sum, squares, args.count, mean, var);
+      if (poor && !last) {
+        for (int64_t c = 0; c < tile.cols; ++c) shift[c] = A(mean[c]);
+        return true;
+      }
+      write_statistics_of_channels(args, tile.first_channel, tile.cols, mean, var, a[0], a[1],
+                                   a[2]);
+      return false;
+    }
     bool again = false;
     for (int64_t c = 0; c < tile.channels; ++c) {
       const A k = shift[c * tile.group];
@@ -311,11 +331,15 @@ struct RowsBackward {
   }
 
   void set_affine(const Tile& tile, const ColumnArrays<A>& a) const {
+    if (tile.is_column_per_channel())
+      return read_statistics_of_channels(args, tile.first_channel, tile.cols, a[0], a[1], a[2]);
     for (int64_t c = 0; c < tile.channels; ++c)
       tile.spread(c, read_statistics<A>(args, tile.first_channel + c), a);
   }
 
   void set_gradient(const Tile& tile, const ColumnArrays<A>& a) const {
+    if (tile.is_column_per_channel())
+      return gradients_of_channels(args, tile.first_channel, tile.cols, a[1], a[3], a[4]);
     for (int64_t c = 0; c < tile.channels; ++c) {
       const Gradient<A> d = gradient<A>(args, tile.first_channel + c);
       tile.spread(c, d.slope, a[3]);
@@ -324,6 +348,8 @@ struct RowsBackward {
   }
 
   void finish(const Tile& tile, const double* sum, const double* products) const {
+    if (tile.is_column_per_channel())
+      return write_sums_of_channels<A>(args, tile.first_channel, tile.cols, sum, products);
     for (int64_t c = 0; c < tile.channels; ++c)
       write_sums<A>(args, tile.first_channel + c, tile.total_of(c, sum),
                     tile.total_of(c, products));

@@ -115,15 +115,25 @@ struct GroupForward {
     });
   }
 
-  void measure(std::vector<double>& moments) {
-    each_run(runs, elements(), [&](int64_t i, Parallel parallel) {
-      ForwardArgs args = at(runs.runs[size_t(i)]);
-      args.mean = args.var = args.invstd = nullptr;
-      args.moments = moments.data() + i * shape.c * 2;
+  // Statistics know no rows: their runs are longer.
+  template <class A>
+  void measure() {
+    const Runs of_groups(index, runs.groups, std::nullopt, 1, mask, shape);
+    const bool direct = of_groups.whole;
+    std::vector<double> moments(direct ? 0 : of_groups.runs.size() * size_t(shape.c) * 2);
+    each_run(of_groups, elements(), [&](int64_t i, Parallel parallel) {
+      ForwardArgs args = at(of_groups.runs[size_t(i)]);
+      if (!direct) {
+        args.mean = args.var = args.invstd = nullptr;
+        args.moments = moments.data() + i * shape.c * 2;
+      }
       args.measure = true;
       args.parallel = parallel;
       kernels(kernel_dtype(input)).forward(args);
     });
+    if (!direct)
+      merge_runs<A>(of_groups, moments, shape.c, whole.eps, static_cast<A*>(whole.mean),
+                    static_cast<A*>(whole.var), static_cast<A*>(whole.invstd));
   }
 
   void apply() {
@@ -165,18 +175,14 @@ Tensors5 batch_norm_groups_train(const Tensor& input, const OptionalTensor& weig
 
   with_accumulator(f.stats, [&](auto zero) {
     using A = decltype(zero);
-    A* m = static_cast<A*>(f.whole.mean);
-    A* v = static_cast<A*>(f.whole.var);
-    A* i = static_cast<A*>(f.whole.invstd);
     if (f.runs.whole) {
       f.fused();
     } else {
-      std::vector<double> moments(f.runs.runs.size() * size_t(channels) * 2);
-      f.measure(moments);
-      merge_runs<A>(f.runs, moments, channels, eps, m, v, i);
+      f.measure<A>();
       f.apply();
     }
-    fill_empty_groups<A>(f.runs, channels, eps, m, v, i);
+    fill_empty_groups<A>(f.runs, channels, eps, static_cast<A*>(f.whole.mean),
+                         static_cast<A*>(f.whole.var), static_cast<A*>(f.whole.invstd));
   });
   return {output, mean, var, invstd, counts_tensor(f.runs)};
 }

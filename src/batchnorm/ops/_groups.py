@@ -14,6 +14,7 @@ __all__ = [
     "normalise_groups_by",
     "normalise_samples",
     "normalise_samples_by",
+    "scale_samples",
 ]
 
 _ops = getattr(torch.ops, NAMESPACE)
@@ -148,6 +149,30 @@ def normalise_samples_by(
     return normalise_groups_by(
         lane, mean, var, input, weight, bias, residual, mask, index, rows, eps, activation, slope
     )
+
+
+def scale_samples(
+    x_hat: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    activation: int,
+    slope: float,
+) -> Tensor:
+    """Scale, shift, add and activate a normalised ``(N, C)`` in torch's operators.
+
+    Weight and bias are then as large as the input: as rows of a table, each would be a kernel call.
+    """
+    y = x_hat
+    if weight is not None:
+        y = y * weight
+    if bias is not None:
+        y = y + bias
+    if residual is not None:
+        y = y + reference.select_real(residual, mask)
+
+    return reference.select_real(reference.activate(y, activation, slope), mask)
 
 
 def affine_rows(

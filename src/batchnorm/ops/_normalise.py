@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import reference
 from ._functions import apply_eval, apply_eval_, apply_train, apply_train_
-from ._groups import normalise_samples, normalise_samples_by
+from ._groups import normalise_samples, normalise_samples_by, scale_samples
 from ._lanes import Lane, wants_grad
 from ._schemas import NAMESPACE
 
@@ -46,7 +46,14 @@ def normalise_by_batch(
     """
     output: Tensor
     if (weight is not None and weight.dim() == 2) or (bias is not None and bias.dim() == 2):
-        return normalise_samples(lane, input, weight, bias, residual, mask, eps, activation, slope)
+        if input.dim() > 2:
+            return normalise_samples(
+                lane, input, weight, bias, residual, mask, eps, activation, slope
+            )
+        wide = input.to(reference.accumulation_dtype(input.dtype))
+        x_hat, proposal = normalise_by_batch(lane, wide, None, None, None, mask, eps, 0, 0.0)
+        output = scale_samples(x_hat, weight, bias, residual, mask, activation, slope)
+        return output.to(input.dtype), proposal
     if lane is not _EAGER:
         train = _train if lane is Lane.COMPILED else reference.batch_norm_train
         output, mean, var, _, count = train(
@@ -96,9 +103,14 @@ def normalise_by(
     """Output by given statistics, which are constants: no gradient flows into them."""
     output: Tensor
     if (weight is not None and weight.dim() == 2) or (bias is not None and bias.dim() == 2):
-        return normalise_samples_by(
-            lane, mean, var, input, weight, bias, residual, mask, eps, activation, slope
-        )
+        if input.dim() > 2:
+            return normalise_samples_by(
+                lane, mean, var, input, weight, bias, residual, mask, eps, activation, slope
+            )
+        wide = input.to(reference.accumulation_dtype(input.dtype))
+        x_hat = normalise_by(lane, mean, var, wide, None, None, None, mask, eps, 0, 0.0)
+        output = scale_samples(x_hat, weight, bias, residual, mask, activation, slope)
+        return output.to(input.dtype)
     if lane is not _EAGER:
         return _normalise_traced(
             lane, input, mean, var, weight, bias, residual, mask, eps, activation, slope

@@ -23,3 +23,4 @@ from ._groups import batch_norm_groups_merge as batch_norm_groups_merge
 from ._groups import batch_norm_groups_stats as batch_norm_groups_stats
 from ._groups import batch_norm_groups_train as batch_norm_groups_train
 from ._shapes import accumulation_dtype as accumulation_dtype
+from ._shapes import select_real as select_real
