@@ -79,7 +79,7 @@ def test_lines_that_do_not_work_are_not_printed(monkeypatch, capsys):
 
     shown = capsys.readouterr().out
     assert "load_state_dict" not in shown
-    assert "# Load the former weights and call bn.fold again" in shown
+    assert "Load the former weights and call bn.fold again." in shown
 
 
 def test_the_header_says_what_was_done_and_how_to_load_it(capsys):

@@ -7,6 +7,7 @@ from .adapt import adapt
 from .bench import bench
 from .convert import convert
 from .demo import demo
+from .doctor import doctor
 from .fold import fold
 from .freeze import freeze
 from .gap import gap
@@ -19,14 +20,14 @@ __all__ = ["run"]
 
 UNREADABLE = 2
 _COMMANDS = {
-    "A model": (convert, insert, fold, freeze, recalibrate, adapt, gap, prune_report),
     "This package": (demo, info, bench),
+    "A model": (doctor, convert, insert, fold, freeze, recalibrate, adapt, gap, prune_report),
 }
 
 
 def run(arguments: list[str]) -> int:
     """Parse, call, and turn what the user can cure into a message and an exit code."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False)
     app = _app(errors)
     try:
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
 
-__all__ = ["FAILED", "guarded"]
+__all__ = ["FAILED", "guarded", "message_of"]
 
 FAILED = 1
 _PACKAGE = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, int]:
             command(*args, **kwargs)
         except Exception as error:  # the model, the loader and the sample are the user's code
             who = f"batchnorm {command.__name__.replace('_', '-')}"
-            print(_message(who, error), file=sys.stderr)
+            print(message_of(who, error), file=sys.stderr)
             return FAILED
 
         return 0
@@ -33,8 +33,13 @@ def guarded(command: Callable[P, None]) -> Callable[P, int]:
     return run
 
 
-def _message(who: str, error: Exception) -> str:
-    """What happened; where, if that was not in this package."""
+def message_of(who: str, error: Exception) -> str:
+    """What happened; where, if that was not in this package.
+
+    Args:
+        who: the command: ``"batchnorm fold"``.
+        error: with its traceback.
+    """
     text = str(error).strip() or type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     if Path(frames[-1].filename).is_relative_to(_PACKAGE):

@@ -25,6 +25,7 @@ __all__ = [
     "Report",
     "Source",
     "Work",
+    "device_named",
     "open_model",
 ]
 
@@ -167,7 +168,7 @@ def open_model(
     check_targets(who, targets, force=output.force)
     if out is not None:
         check_suffix(who, out)
-    device = _device(who, source.device)
+    device = device_named(who, source.device)
 
     checkpoint = Checkpoint({})
     if source.checkpoint is not None:
@@ -182,7 +183,12 @@ def open_model(
     return Work(who, source, output, model.to(device).eval(), checkpoint, kept)
 
 
-def _device(who: str, name: str) -> torch.device:
+def device_named(who: str, name: str) -> torch.device:
+    """The device, which is there.
+
+    Raises:
+        RuntimeError: it is not.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
