@@ -28,8 +28,9 @@ FLOORS = [
     {"cli"},
 ]
 HEIGHT = {part: height for height, parts in enumerate(FLOORS) for part in parts}
-# The root re-exports names up to here; what lies above is imported by those who ask for it.
-ROOT_HEIGHT = HEIGHT["stats"] + 1
+# The root re-exports names up to here, the doctor's when they are asked for; what lies above is
+# imported by those who ask for it.
+ROOT_HEIGHT = HEIGHT["doctor"] + 1
 
 # What each part may import from outside the package and the standard library.
 FOREIGN = {

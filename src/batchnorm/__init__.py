@@ -1,5 +1,7 @@
 """Batch normalization for PyTorch: a drop-in layer, its statistics, and tools around it."""
 
+import typing as _typing
+
 from . import functional as functional
 from ._info import info as info
 from ._memory import keep_pages as keep_pages
@@ -42,4 +44,22 @@ from .surgery import insert as insert
 from .surgery import prune_report as prune_report
 from .surgery import thaw as thaw
 
+if _typing.TYPE_CHECKING:
+    from .doctor import diagnose as diagnose
+
 __version__ = "0.1.0"
+
+# Imported when they are first asked for.
+_LATER = {"diagnose": "doctor"}
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])

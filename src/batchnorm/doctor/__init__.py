@@ -1,6 +1,7 @@
 """Faults in the use of batch norm, found before they cost a training run."""
 
 from ._config import Config as Config
+from ._config import read_config as read_config
 from ._context import Context as Context
 from ._context import Distributed as Distributed
 from ._diagnosis import Diagnosis as Diagnosis

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from ..surgery import SurgeryReport
 from ._finding import Finding
 from ._place import Place
@@ -53,6 +55,7 @@ class Diagnosis:
         suppressed: how many findings a ``batchnorm_ignore`` in the model silenced.
         rules: how many rules ran.
         places: path → the line of the user's own code that holds the layer.
+        model: that was looked at, or that came of the fixes: the one to use from now on.
 
     Example:
         >>> print(Diagnosis([], rules=2))
@@ -67,6 +70,7 @@ class Diagnosis:
         suppressed: int = 0,
         rules: int = 0,
         places: Mapping[str, Place | None] | None = None,
+        model: nn.Module | None = None,
     ) -> None:
         self.findings = list(findings)
         self.skipped = list(skipped)
@@ -74,6 +78,7 @@ class Diagnosis:
         self.suppressed = suppressed
         self.rules = rules
         self.places = dict(places or {})
+        self.model = model
 
     def __len__(self) -> int:
         return len(self.findings)

@@ -38,7 +38,9 @@ def examine(context: Context, rules: Iterable[Rule]) -> Diagnosis:
 
     places = {finding.path: place_in(context, finding.path) for finding in found}
 
-    return Diagnosis(found, skipped, suppressed=silenced, rules=ran, places=places)
+    return Diagnosis(
+        found, skipped, suppressed=silenced, rules=ran, places=places, model=context.model
+    )
 
 
 def _why_not(rule: Rule, context: Context) -> str:

@@ -55,7 +55,7 @@ def diagnose(
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
-        >>> for finding in bn.doctor.diagnose(model, select=["BN001"]):
+        >>> for finding in bn.diagnose(model, select=["BN001"]):
         ...     print(finding)
         0: BN001 a bias of 8 values that batch norm takes away again. Use bias=False.
     """
