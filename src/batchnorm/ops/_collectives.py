@@ -30,7 +30,7 @@ class Seat:
     @property
     def group(self) -> Any:
         """The process group."""
-        return dist.distributed_c10d._resolve_process_group(self.group_name)  # type: ignore[arg-type]
+        return dist.distributed_c10d._resolve_process_group(self.group_name)  # type: ignore[arg-type, attr-defined, unused-ignore]
 
     @property
     def place(self) -> str:
