@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from batchnorm.lab.experiments.figure1 import Result
-from batchnorm.lab.renderers import charts, console, html, image, records, tables
+from batchnorm.lab.renderers import _page, charts, console, html, image, records, tables
 from tests.lab.small import SMALL, result
 
 FIGURES = ["accuracy", "percentiles-plain", "percentiles-batchnorm", "sweep", "agreement"]
@@ -177,7 +177,7 @@ def test_page_says_what_was_run(page: Page, made: Result):
 def test_hostile_text_stays_text(made: Result):
     spec = {"title": "</script><script>alert(1)</script>"}
 
-    assert "</script>" not in str(html._script_json(spec))
+    assert "</script>" not in str(_page.script_json(spec))
 
 
 def test_picture_is_a_whole_png(made: Result, tmp_path: Path):

@@ -1,24 +1,15 @@
 """Tables of figure 1 as plain rows of text: every renderer shows the same ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..experiments._figure1_result import ArmCurve, highest_rates
 from ..experiments.figure1 import Result
 from ..words import count, plus_minus, power, rate
+from ._table import Table
 
 __all__ = ["Table", "accuracy", "agreement", "highest", "percentiles", "summary", "sweep"]
 
 MILESTONES = 8
-
-
-@dataclass(frozen=True)
-class Table:
-    """A caption, column heads and rows; the first column names the row."""
-
-    caption: str
-    head: list[str]
-    rows: list[list[str]]
 
 
 def accuracy(result: Result) -> Table:

@@ -22,8 +22,9 @@ function config() {
 
 function draw() {
   for (const [key, spec] of Object.entries(specs)) {
-    window.vegaEmbed("#chart-" + key, spec, {
-      mode: "vega-lite", renderer: "svg", actions: false, config: config(),
+    const place = document.getElementById("chart-" + key);
+    window.vegaEmbed(place, spec, {
+      mode: "vega-lite", renderer: place.dataset.renderer, actions: false, config: config(),
       tooltip: { theme: dark.matches ? "dark" : "light" },
     });
   }
