@@ -54,6 +54,18 @@ class Branching(nn.Module):
         return self.norm(self.conv(x)) if float(x.mean()) < 1e9 else x
 
 
+class Stateful(nn.Sequential):
+    def get_extra_state(self):
+        return {"seen": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def stateful():
+    return Stateful(*small())
+
+
 def no_model():
     return 3
 

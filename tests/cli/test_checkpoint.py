@@ -97,6 +97,12 @@ def test_weights_of_another_model_are_refused_by_name(capsys):
     assert "with 0.bias" in error
 
     state = models.small().state_dict()
+    del state["6.weight"]
+    save_file(state, "x.safetensors")
+    assert call("fold", checkpoint="x.safetensors") == 1
+    assert "Got 'x.safetensors' without 6.weight. Use" in capsys.readouterr().err
+
+    state = models.small().state_dict()
     state["6.bias"] = torch.zeros(7)
     save_file(state, "x.safetensors")
     assert call("fold", checkpoint="x.safetensors") == 1
@@ -135,9 +141,11 @@ def current_umask():
     return mask
 
 
-def test_only_tensors_go_into_a_safetensors_file():
+def test_only_tensors_go_into_a_safetensors_file(capsys):
     with pytest.raises(ValueError, match="holds tensors only. Got more._extra_state. Name a file"):
         write(WHO, Path("x.safetensors"), {"more._extra_state": {"a": 1}}, {})
+    assert call("recalibrate", model="stateful", loader=name("failing"), out="y.safetensors") == 1
+    assert "holds tensors only. Got _extra_state. Name" in capsys.readouterr().err
     assert not list(Path().iterdir())
 
 

@@ -85,6 +85,7 @@ def test_gap_shows_every_layer_and_the_loss(source, capsys):
     expected = bn.train_eval_gap(from_file(), batch)
     assert result["layers"][0]["output"] == pytest.approx(expected.layers[0].output)
     assert len(result["layers"][1]["mean_errors"]) == 4
+    assert (result["loss_eval"] is None) == (source == "sample")  # NaN in Python
 
 
 def test_gap_draws_a_chart_that_needs_no_network():

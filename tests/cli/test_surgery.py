@@ -182,6 +182,7 @@ def test_freeze_shows_what_it_would_hold_and_writes_no_weights(tmp_path, capsys)
 
     shown = capsys.readouterr().out
     assert "frozen=stats+weight+bias" in shown
+    assert "folded into 0 at every call" in shown
     assert "bn.freeze(model, affine=True, fold=True)" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .._errors import explain
 from ._atomic import replacing
 
-__all__ = ["Checkpoint", "check_suffix", "load_into", "read", "write"]
+__all__ = ["Checkpoint", "check_state", "check_suffix", "load_into", "read", "write"]
 
 _SAFE = ".safetensors"
 _TORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -123,6 +123,18 @@ def _is_state(held: Any) -> bool:
     )
 
 
+def check_state(who: str, path: Path, state: Mapping[str, Any]) -> None:
+    """The format can hold the state.
+
+    Raises:
+        ValueError: something else than tensors for a safetensors file.
+    """
+    other = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if other and path.suffix == _SAFE:
+        rule, cure = "a safetensors file holds tensors only", "Name a file that ends in .pt"
+        raise ValueError(explain(who, rule, _first(other), cure))
+
+
 def load_into(who: str, model: nn.Module, state: Mapping[str, Any], what: str) -> None:
     """``load_state_dict``, strict but for tied tensors that the file holds once.
 
@@ -162,11 +174,7 @@ def write(who: str, path: Path, state: Mapping[str, Any], metadata: dict[str, st
         ValueError: something else than tensors for a safetensors file.
         OSError: it cannot be written; then no file is there, or the former.
     """
-    other = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if other and path.suffix == _SAFE:
-        rule, cure = "a safetensors file holds tensors only", "Name a file that ends in .pt"
-        raise ValueError(explain(who, rule, _first(other), cure))
-
+    check_state(who, path, state)
     with replacing(path) as part:
         if path.suffix == _SAFE:
             tensors = {n: t.detach().cpu().contiguous().clone() for n, t in state.items()}

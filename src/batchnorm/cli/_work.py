@@ -12,7 +12,7 @@ from torch import nn
 
 from .._errors import explain
 from ._atomic import check_targets, replacing
-from ._checkpoint import Checkpoint, check_suffix, load_into, read, write
+from ._checkpoint import Checkpoint, check_state, check_suffix, load_into, read, write
 from ._json import as_json
 from ._model import build
 
@@ -127,7 +127,9 @@ class Work:
         if self.output.report is not None:
             content = {**step, "load": load or None, "result": as_json(report)}
             with replacing(self.output.report) as part:
-                part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                part.write_text(
+                    json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+                )
             print(f"wrote {self.output.report}")
         out = getattr(self.output, "out", None)
         if out is not None and model is not None:
@@ -176,6 +178,8 @@ def open_model(
         if checkpoint.note:
             print(f"{source.checkpoint}: {checkpoint.note}")
     model = build(who, source.model)
+    if out is not None:
+        check_state(who, out, model.state_dict())
     if source.checkpoint is not None:
         load_into(who, model, checkpoint.state, f"'{source.checkpoint}'")
     kept = {k: str(v) if isinstance(v, Path) else v for k, v in options.items() if v is not None}
