@@ -54,6 +54,17 @@ class Branching(nn.Module):
         return self.norm(self.conv(x)) if float(x.mean()) < 1e9 else x
 
 
+class Block(nn.Module):
+    """Fusing writes its forward anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return torch.relu(self.norm(self.conv(x)) + x)
+
+
 class Stateful(nn.Sequential):
     def get_extra_state(self):
         return {"seen": 3}

@@ -147,6 +147,17 @@ def test_converted_weights_keep_names_and_bits(capsys):
     assert close(answer(model), expected)
 
 
+def test_a_fused_model_is_rebuilt_with_its_new_forward(capsys):
+    _, expected = saved(models.Block)
+    given = {"model": "Block", "checkpoint": "x.safetensors", "out": "y.safetensors"}
+
+    assert call("convert", "--fuse", sample=SHAPE, **given) == 0
+
+    model = rebuilt(capsys.readouterr().out)
+    assert model.norm.activation == "relu"
+    assert close(answer(model), expected)
+
+
 def test_convert_names_the_option_that_is_wrong(capsys):
     assert call("convert", "--option", "ghost=3", to="GhostBatchNorm") == 1
     assert capsys.readouterr().err.startswith(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.fx import GraphModule
 
 from ._checkpoint import load_into
 from ._model import Named, Sample
@@ -127,5 +128,15 @@ def _makes(recipe: Recipe, done: nn.Module) -> bool:
     return _shown(model) == _shown(done)
 
 
-def _shown(model: nn.Module) -> list[tuple[str, type[nn.Module], str]]:
-    return [(path, type(m), m.extra_repr()) for path, m in model.named_modules()]
+def _shown(model: nn.Module) -> list[tuple[str, ...]]:
+    """What every module is; of one whose forward was written anew, that too."""
+    kinds = ((path, type(m), m) for path, m in model.named_modules())
+
+    return [
+        (path, kind.__module__, kind.__qualname__, m.extra_repr(), _code(m))
+        for path, kind, m in kinds
+    ]
+
+
+def _code(module: nn.Module) -> str:
+    return str(module.code) if isinstance(module, GraphModule) else ""

@@ -106,7 +106,7 @@ class Work:
         load: str = "",
         wrote: Path | None = None,
     ) -> None:
-        """Print the report, write it, then the weights of the model; say what was written.
+        """Write the report, then the weights of the model; print all of it.
 
         Args:
             report: with a text, and fields for JSON.
@@ -114,9 +114,6 @@ class Work:
             load: Python that loads them.
             wrote: another file that is there already.
         """
-        print(report)
-        if wrote is not None:
-            print(f"wrote {wrote}")
         step = {
             "command": self.who.removeprefix("batchnorm "),
             "version": _version(),
@@ -127,14 +124,18 @@ class Work:
         if self.output.report is not None:
             content = {**step, "load": load or None, "result": as_json(report)}
             with replacing(self.output.report) as part:
-                part.write_text(
-                    json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-                )
-            print(f"wrote {self.output.report}")
+                text = json.dumps(content, indent=1, allow_nan=False)
+                part.write_text(f"{text}\n", encoding="utf-8")
         out = getattr(self.output, "out", None)
         if out is not None and model is not None:
             write(self.who, out, model.state_dict(), self._metadata(step, load))
-            print(f"wrote {out}" + (f"; to load it:\n\n{load}" if load else ""))
+
+        # Last, for whoever reads it may stop reading.
+        print(report)
+        for path in filter(None, (wrote, self.output.report)):
+            print(f"wrote {path}")
+        if out is not None:
+            print(f"wrote {out}; to load it:\n\n{load}")
         elif model is not None:
             print("the weights were not written: name a file by --out")
 
