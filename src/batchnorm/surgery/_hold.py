@@ -1,6 +1,6 @@
 """Plans of freezing: which layers hold what, and which are folded on the fly."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from torch import nn
@@ -19,11 +19,13 @@ from ._targets import build
 __all__ = ["described", "fold_all", "hold", "unfolding"]
 
 
-def hold(model: nn.Module, stats: bool, affine: bool) -> tuple[Surgery, list[Change]]:
-    """Freeze every batch norm that can be."""
+def hold(
+    model: nn.Module, stats: bool, affine: bool, only: Collection[nn.Module] | None = None
+) -> tuple[Surgery, list[Change]]:
+    """Freeze every batch norm (of these) that can be."""
     surgery, changes = Surgery("freeze", model), []
     for layer, paths in paths_of(model).items():
-        if not is_norm(layer):
+        if not is_norm(layer) or (only is not None and layer not in only):
             continue
         path, before = ", ".join(paths), kind(layer)
         new = _ours(model, layer, stats)
