@@ -1,13 +1,12 @@
-"""What the commands on a model share: options, opening the model, writing the results."""
+"""What the commands on a model share: opening the model, writing the results."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from cyclopts import Parameter
 from torch import nn
 
 from .._errors import explain
@@ -15,68 +14,11 @@ from ._atomic import check_targets, replacing
 from ._checkpoint import Checkpoint, check_state, check_suffix, load_into, read, write
 from ._json import as_json
 from ._model import build
+from ._options import Report, Source
 
-__all__ = [
-    "HISTORY",
-    "LOAD",
-    "NOWHERE",
-    "NO_REPORT",
-    "Output",
-    "Report",
-    "Source",
-    "Work",
-    "device_named",
-    "open_model",
-]
+__all__ = ["HISTORY", "LOAD", "Work", "device_named", "open_model"]
 
 HISTORY, LOAD = "batchnorm.history", "batchnorm.load"
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Which model.
-
-    Args:
-        model: Function that makes the model: pkg.mod:name.
-        checkpoint: Its weights (.safetensors, .pt); else those that the function gives it.
-        key: Name of the weights in a file that holds more.
-        device: Where to compute: cpu, cuda.
-    """
-
-    model: str
-    checkpoint: Path | None = None
-    key: str | None = None
-    device: str = "cpu"
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """Where the report goes.
-
-    Args:
-        report: JSON file for the report.
-        force: Replace files that are there.
-    """
-
-    report: Path | None = None
-    force: Annotated[bool, Parameter(negative=())] = False
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Output(Report):
-    """Where the results go.
-
-    Args:
-        out: File for the weights (.safetensors, .pt); without it nothing but the report is made.
-    """
-
-    out: Path | None = None
-
-
-NO_REPORT, NOWHERE = Report(), Output()
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from .. import surgery
 from ._arguments import Only, Options, choose, parse_options
 from ._guard import guarded
 from ._model import make_sample
+from ._options import NOWHERE, Output, Source
 from ._recipe import loading
-from ._work import NOWHERE, Output, Source, open_model
+from ._work import open_model
 
 __all__ = ["convert"]
 

@@ -7,8 +7,9 @@ from .._errors import explain
 from ._guard import guarded
 from ._model import make_sample
 from ._onnx import check_onnx, write_onnx
+from ._options import NOWHERE, Output, Source
 from ._recipe import loading
-from ._work import NOWHERE, Output, Source, open_model
+from ._work import open_model
 
 __all__ = ["fold"]
 

@@ -3,8 +3,9 @@
 from .. import surgery
 from ._guard import guarded
 from ._model import make_sample
+from ._options import NO_REPORT, Report, Source
 from ._recipe import arguments
-from ._work import NO_REPORT, Report, Source, open_model
+from ._work import open_model
 
 __all__ = ["freeze"]
 

@@ -9,7 +9,8 @@ from ._atomic import replacing
 from ._extras import missing_extra
 from ._guard import guarded
 from ._model import Named, make_loader, make_sample
-from ._work import NO_REPORT, Report, Source, Work, open_model
+from ._options import NO_REPORT, Report, Source
+from ._work import Work, open_model
 
 __all__ = ["gap"]
 

@@ -2,7 +2,8 @@
 
 from .. import surgery
 from ._guard import guarded
-from ._work import NO_REPORT, Report, Source, open_model
+from ._options import NO_REPORT, Report, Source
+from ._work import open_model
 
 __all__ = ["prune_report"]
 

@@ -5,8 +5,9 @@ from typing import Literal
 from .. import stats
 from ._guard import guarded
 from ._model import make_loader
+from ._options import NOWHERE, Output, Source
 from ._recipe import loading_plainly
-from ._work import NOWHERE, Output, Source, open_model
+from ._work import open_model
 
 __all__ = ["recalibrate"]
 
