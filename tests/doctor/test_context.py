@@ -51,6 +51,16 @@ class TestGraph:
     def test_needs_no_sample_where_torch_fx_will_do(self) -> None:
         assert Context(net()).graph.way == "fx"
 
+    def test_a_sample_of_one_is_traced_in_eval_mode(self) -> None:
+        class Untraceable(nn.Sequential):
+            def forward(self, x):
+                return super().forward(x if float(x.sum()) < 1e9 else -x)
+
+        model = Untraceable(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        assert Context(model, torch.randn(1, 2)).graph.calls_of(model[1])
+        assert model.training
+        assert model[1].training
+
     def test_is_none_with_the_reason_where_the_sample_does_not_run(self) -> None:
         context = Context(nn.Sequential(net(), lambda_layer()), torch.randn(2, 3, 6, 6))
         assert context.graph is None

@@ -130,19 +130,26 @@ class Context:
 
     @cached_property
     def graph(self) -> Graph | None:
-        """What feeds what in the model's present mode; None if it cannot be found out."""
+        """What feeds what in the model's present mode; None if it cannot be found out.
+
+        A sample that the model can only run in eval mode (of one example) is run in eval mode.
+        """
         if self.lazy:
             self._graph_reason = f"{self.lazy[0]} does not know its size yet"
             return None
         sample = self.sample
         if sample is None and self.batches:
             sample = self.batches[0].args or self.batches[0].kwargs
-        try:
-            with untouched(self.model):
-                return trace(self.model, self._moved(sample))
-        except Exception as error:
-            self._graph_reason = f"it cannot be traced: {_first_line(error)}"
-            return None
+        for mode in (None, False) if self.model.training else (None,):
+            try:
+                with untouched(self.model):
+                    if mode is not None:
+                        self.model.train(mode)
+                    return trace(self.model, self._moved(sample))
+            except Exception as error:
+                self._graph_reason = f"it cannot be traced: {_first_line(error)}"
+
+        return None
 
     @property
     def graph_reason(self) -> str:
