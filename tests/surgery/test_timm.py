@@ -44,14 +44,18 @@ NAMES = [
 ]
 
 
-def make(name: str) -> nn.Module:
+def create(name: str) -> nn.Module:
     for op in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, op):
             _LIBRARY.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     timm = pytest.importorskip("timm", reason="timm is an optional peer")
     torch.manual_seed(0)
 
-    return randomise(timm.create_model(name, pretrained=False))
+    return timm.create_model(name, pretrained=False)
+
+
+def make(name: str) -> nn.Module:
+    return randomise(create(name))
 
 
 @pytest.mark.slow
