@@ -102,6 +102,10 @@ def test_weights_of_another_model_are_refused_by_name(capsys):
     assert call("fold", checkpoint="x.safetensors") == 1
     assert "Got 'x.safetensors' without 6.weight. Use" in capsys.readouterr().err
 
+    save_file({**models.small().state_dict(), "7.weight": torch.ones(1)}, "x.safetensors")
+    assert call("fold", checkpoint="x.safetensors") == 1
+    assert "Got 'x.safetensors' with 7.weight. Use" in capsys.readouterr().err
+
     state = models.small().state_dict()
     state["6.bias"] = torch.zeros(7)
     save_file(state, "x.safetensors")

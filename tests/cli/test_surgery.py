@@ -181,6 +181,7 @@ def test_inserted_weights_load_by_the_printed_lines(options, capsys):
     place = 0
     assert type(model[place].norm).__name__ == "BatchNorm2d"
     if "identity" in options:
+        assert (model[0].norm.weight > 1).all()  # sqrt(1 + eps)
         assert close(answer(model), expected)
     if "eps=1e-3" in options:
         assert model[0].norm.eps == 1e-3
