@@ -348,3 +348,16 @@ def test_models_with_inserted_norms_compile_export_and_fold():
     report = bn.fold(model, x)
     assert not report.skipped
     torch.testing.assert_close(model(x), want)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_identity_start_is_proved_in_the_models_own_dtype(seed):
+    # Its weight, sqrt(var + eps), is rounded to float32 before a float64 copy is compared.
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU())
+    model.append(nn.Flatten()).append(nn.Linear(64, 2))
+    x = torch.randn(4, 3, 8, 8)
+    before = model.eval()(x)
+    report = insert(model, start="identity", sample=x)
+    assert len(report.done) >= 2
+    torch.testing.assert_close(model(x), before)

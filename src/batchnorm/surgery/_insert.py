@@ -97,7 +97,7 @@ def insert(
         changes.append(change)
 
     same = start == "identity"
-    proofs = commit_and_prove(surgery, sample, ("eval",), same=same, gradients=same)
+    proofs = commit_and_prove(surgery, sample, ("eval",), same=same, gradients=same, rounds=True)
     return SurgeryReport(_WHO, surgery.model, changes, proofs, surgery.undo)
 
 
@@ -177,5 +177,5 @@ def _insert_input(
 
     change = Change(", ".join(found[layer]), "added", kind(layer), kind(norm), "before its input")
     same = start == "identity"
-    proofs = commit_and_prove(surgery, sample, ("eval",), same=same, gradients=same)
+    proofs = commit_and_prove(surgery, sample, ("eval",), same=same, gradients=same, rounds=True)
     return SurgeryReport(_WHO, surgery.model, [change], proofs, surgery.undo)
