@@ -15,6 +15,7 @@ from .info import info
 from .insert import insert
 from .prune import prune_report
 from .recalibrate import recalibrate
+from .watch import watch
 
 __all__ = ["run"]
 
@@ -47,6 +48,7 @@ def _app(errors: Console) -> App:
     for name, commands in _COMMANDS.items():
         for command in commands:
             app.command(command, group=name)
+    app.command(watch)
     return app
 
 

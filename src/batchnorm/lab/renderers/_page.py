@@ -13,6 +13,7 @@ import jinja2
 import vl_convert
 
 from ..words import count, factor, percent, rate
+from ._png import deflated
 from ._table import Table
 
 __all__ = ["Figure", "assemble", "plain_spec", "script_json"]
@@ -31,7 +32,7 @@ class Figure:
         caption: how to read it.
         alt: what it shows, with the numbers.
         spec: Vega-Lite, without colours of text and grid.
-        table: the numbers behind it.
+        table: the numbers behind it; None where the page shows them anyway.
         renderer: how a browser draws it; ``"canvas"`` where there are thousands of marks.
     """
 
@@ -40,7 +41,7 @@ class Figure:
     caption: str
     alt: str
     spec: dict[str, Any]
-    table: Table
+    table: Table | None
     renderer: Literal["svg", "canvas"] = "svg"
 
     @property
@@ -55,7 +56,7 @@ class Figure:
         if self.renderer == "svg":
             kind, picture = "svg+xml", vl_convert.vegalite_to_svg(drawn).encode()
         else:
-            kind, picture = "png", vl_convert.vegalite_to_png(drawn)
+            kind, picture = "png", deflated(vl_convert.vegalite_to_png(drawn))
 
         return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 

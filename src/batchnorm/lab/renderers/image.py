@@ -1,7 +1,5 @@
 """Figure 1 as one picture: accuracy, and one unit's input without and with batch norm."""
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import vl_convert
 from ..experiments.figure1 import Result
 from ..words import rate
 from . import charts
+from ._png import deflated
 
 __all__ = ["figure", "write_png"]
 
@@ -71,24 +70,4 @@ def write_png(result: Result, path: Path, *, scale: float = 2.0) -> None:
     """Write :func:`figure`; no browser and no network are needed."""
     png = vl_convert.vegalite_to_png(figure(result).to_json(), scale=scale)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_deflated(png))
-
-
-def _deflated(png: bytes) -> bytes:
-    """The same picture at a third of the size: the image data compressed as far as zlib can."""
-    place, body, kept = 8, b"", [png[:8]]
-    while place < len(png):
-        (length,) = struct.unpack(">I", png[place : place + 4])
-        kind, data = png[place + 4 : place + 8], png[place + 8 : place + 8 + length]
-        place += length + 12
-        if kind == b"IDAT":
-            body += data
-            continue
-        if kind == b"IEND":
-            kept.append(_chunk(b"IDAT", zlib.compress(zlib.decompress(body), 9)))
-        kept.append(_chunk(kind, data))
-    return b"".join(kept)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(deflated(png))

@@ -15,8 +15,12 @@ function config() {
       labelColor: soft, titleColor: ink, gridColor: grid, domainColor: soft, tickColor: soft,
       labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal",
     },
-    legend: { labelColor: ink, labelFontSize: 12, symbolStrokeWidth: 2.5, symbolSize: 250 },
+    legend: {
+      labelColor: ink, titleColor: ink, titleFontWeight: "normal",
+      labelFontSize: 12, symbolStrokeWidth: 2.5, symbolSize: 250,
+    },
     text: { color: soft },
+    axisY: { labelLimit: window.innerWidth < 560 ? 110 : 220 }, // long paths leave room to the chart
   };
 }
 

@@ -1,0 +1,74 @@
+"""What the charts of a watch report share: time, numbers and severities."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from ._runs import Run
+
+__all__ = ["SEVERITIES", "chart", "colour_of", "extent", "finite", "number", "time", "words"]
+
+SEVERITIES = {"error": "#d1383d", "warning": "#b87a00", "info": "#2f7fd6"}
+_SHAPES = {"error": "diamond", "warning": "triangle-up", "info": "circle"}
+_NORMALISED = ("#2f7fd6", "#2a9463")
+_PLAIN = ("#c9590c", "#a0509a")
+
+
+def chart(rows: list[dict[str, Any]]) -> Any:
+    """A chart of rows that stand in the page."""
+    data: Any = alt.InlineData(values=rows)
+    return alt.Chart(data)
+
+
+def extent(runs: Sequence[Run]) -> list[int]:
+    """First and last step of all runs: every chart has the same time axis."""
+    ends = [run.first_and_last for run in runs]
+    last = max((span.end for run in runs for span in run.spans), default=1)
+    return [min(first for first, _ in ends), max(last, *(end for _, end in ends))]
+
+
+def time(field: str, domain: Sequence[int]) -> alt.X:
+    """The axis of training steps."""
+    axis = alt.Axis(tickCount=5, format=",d", labelFlush=True, grid=False)
+    scale = alt.Scale(domain=list(domain), nice=False)
+    return alt.X(f"{field}:Q", title="training step", scale=scale, axis=axis)
+
+
+def severity_colour() -> alt.Color:
+    """Errors, warnings and notes by colour."""
+    scale = alt.Scale(domain=list(SEVERITIES), range=list(SEVERITIES.values()))
+    return alt.Color("severity:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
+
+
+def severity_shape() -> alt.Shape:
+    """The same by shape, for those who see no colours."""
+    scale = alt.Scale(domain=list(_SHAPES), range=list(_SHAPES.values()))
+    return alt.Shape("severity:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
+
+
+def colour_of(run: Run, runs: Sequence[Run]) -> str:
+    """Blue and green with batch norm, orange and purple without."""
+    alike = [other for other in runs if other.normalised == run.normalised]
+    colours = _NORMALISED if run.normalised else _PLAIN
+    return colours[alike.index(run) % len(colours)]
+
+
+def finite(values: Sequence[float | None]) -> list[float]:
+    """Those that are numbers."""
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def number(value: float) -> str:
+    """About three digits: ``0.0123``, ``1,230``, ``1.2e+09``."""
+    if abs(value) >= 1e6 or 0 < abs(value) < 1e-4:
+        return f"{value:.1e}".replace("-", "−")
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−")
+
+
+def words(path: str) -> str:
+    """A place in a sentence; the model itself has the empty path."""
+    return path or "the model"
