@@ -222,6 +222,34 @@ def test_findings_are_found_behind_a_compiled_model() -> None:
     assert paths(diagnose(torch.compile(biased()), select=["BN001"], config={})) == ["0.0", "1.0"]
 
 
+def test_data_parallel_is_taken_off_and_told() -> None:
+    wrapped = nn.DataParallel(biased())
+
+    assert paths(diagnose(wrapped, select=["BN001"], config={})) == ["0.0", "1.0"]
+    assert Context(wrapped).distributed.wrapper == "DataParallel"
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda: biased().to("meta"), "tensors on the meta device"),
+        (lambda: torch.jit.script(biased()), "a ScriptModule"),
+    ],
+)
+def test_a_model_that_cannot_be_looked_into_is_refused(make, got) -> None:
+    with pytest.raises(ValueError, match=f"Got {got}"):
+        diagnose(make(), config={})
+
+
+def test_an_exported_program_has_no_modes_and_that_is_said() -> None:
+    x = torch.randn(4, 3, 8, 8)
+    program = torch.export.export(biased().eval(), (x,)).module()
+
+    (skip,) = examine(Context(program, x), [Told(depth="live")]).skipped
+
+    assert "cannot run in eval mode: NotImplementedError" in skip.reason
+
+
 def test_every_rule_runs_on_a_model_without_batch_norm() -> None:
     batches = [(torch.randn(4, 3), torch.zeros(4, 2))] * 3
     model = nn.Linear(3, 2)

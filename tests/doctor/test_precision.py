@@ -9,7 +9,7 @@ from batchnorm.doctor import diagnose
 from tests.lab.test_networks import NORMS, SMALL
 
 CLASSES = 10
-STEPS = 24
+STEPS = 48  # after which 0.9 ** 48 = 0.6 % of the initial statistics are left
 
 
 def grave(diagnosis) -> list[str]:
@@ -52,13 +52,13 @@ class Task:
 
     def train(self, model) -> None:
         model.train()
-        done = 0
-        while done < STEPS:
+        schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.01, STEPS)
+        for _ in range(STEPS // len(self.loader)):
             for images, labels in self.loader:
                 self.optimizer.zero_grad()
                 self.loss_fn(model(images), labels).backward()
                 self.optimizer.step()
-                done += 1
+                schedule.step()
 
     def facts(self) -> dict:
         return {"loader": self.loader, "optimizer": self.optimizer, "loss_fn": self.loss_fn}
@@ -67,7 +67,7 @@ class Task:
 def networks():
     for name in SMALL:
         for number, norm in enumerate(NORMS[name]):
-            marks = [pytest.mark.slow] if number == 0 else []
+            marks = [pytest.mark.slow] if number == 0 or name == "inception" else []
             label = f"{name}-{('torch', 'ours')[number]}"
             yield pytest.param(SMALL[name], norm, id=label, marks=marks)
 

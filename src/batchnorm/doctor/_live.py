@@ -186,10 +186,10 @@ class Live:
         self, mode: Mode, take: Callable[[Any], None], batches: Iterable[Batch] | None = None
     ) -> Exception | None:
         with untouched(self.model, self.loader), eager():
-            self.model.train(mode == "train")
-            if mode == "norms":
-                for layer in self.layers.values():
-                    layer.train()
+            try:
+                self._set(mode)
+            except Exception as error:  # exported programs have one mode only
+                return error
             for batch in self.batches if batches is None else batches:
                 # A model may overwrite its input.
                 args, kwargs = _pytree.tree_map_only(
@@ -201,6 +201,12 @@ class Live:
                     return error
 
         return None
+
+    def _set(self, mode: Mode) -> None:
+        self.model.train(mode == "train")
+        if mode == "norms":
+            for layer in self.layers.values():
+                layer.train()
 
 
 def _heard(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], batch: int) -> Heard:

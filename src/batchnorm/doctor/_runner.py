@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -51,7 +52,8 @@ def diagnose(
             folder or above it; ``{}`` for none.
 
     Raises:
-        ValueError: an unknown code or setting; a loader that can be used only once.
+        ValueError: an unknown code or setting; a loader that can be used only once; a ScriptModule
+            or a model on the meta device.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
@@ -61,6 +63,7 @@ def diagnose(
     """
     settings = read_config(config).updated(select, ignore)
     rules = settings.rules()
+    _check_model(model)
     _check_loader(loader)
 
     def look() -> Context:
@@ -83,6 +86,19 @@ def diagnose(
     diagnosis.skipped += failures
 
     return diagnosis
+
+
+def _check_model(model: nn.Module) -> None:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        got, cure = "a ScriptModule", "Pass the model that was scripted"
+    elif any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        got, cure = "tensors on the meta device", "Load the weights first"
+    else:
+        return
+
+    raise ValueError(
+        explain("diagnose", "the model must be of Python modules that hold values", got, cure)
+    )
 
 
 def _check_loader(loader: Any) -> None:

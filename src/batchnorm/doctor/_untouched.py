@@ -61,8 +61,10 @@ def _members(module: nn.Module) -> list[dict[str, Any]]:
 
 
 def _refill(container: dict[str, Any], content: dict[str, Any]) -> None:
-    container.clear()
-    container.update(content)
+    same = list(container) == list(content)
+    if not (same and all(container[name] is value for name, value in content.items())):
+        container.clear()
+        container.update(content)
 
 
 @contextmanager
