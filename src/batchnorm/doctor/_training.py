@@ -8,12 +8,19 @@ from typing import Any
 from ._context import Context
 from ._untouched import untouched
 
-__all__ = ["covering", "is_training", "is_updating", "modes_in_training", "named"]
+__all__ = ["covering", "is_training", "is_updating", "learns", "modes_in_training", "named"]
 
 
 def is_training(context: Context) -> bool:
     """Whether the model is there to be trained: in training mode, or with an optimizer."""
     return context.model.training or context.optimizer is not None
+
+
+def learns(context: Context, tensor: Any) -> bool:
+    """Whether training changes a parameter."""
+    trained = context.optimizer is None or tensor in context.groups
+
+    return bool(tensor.requires_grad and trained)
 
 
 def modes_in_training(context: Context) -> dict[str, bool]:

@@ -1,6 +1,6 @@
 """Plans of freezing: which layers hold what, and which are folded on the fly."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -16,19 +16,26 @@ from ._sources import read
 from ._swap import Surgery
 from ._targets import build
 
-__all__ = ["described", "fold_all", "hold", "unfolding"]
+__all__ = ["can_hold", "described", "fold_all", "hold", "plan_hold", "unfolding"]
 
 
-def hold(
-    model: nn.Module, stats: bool, affine: bool, only: Collection[nn.Module] | None = None
-) -> tuple[Surgery, list[Change]]:
-    """Freeze every batch norm (of these) that can be."""
-    surgery, changes = Surgery("freeze", model), []
-    for layer, paths in paths_of(model).items():
-        if not is_norm(layer) or (only is not None and layer not in only):
-            continue
-        path, before = ", ".join(paths), kind(layer)
-        new = _ours(model, layer, stats)
+def hold(model: nn.Module, stats: bool, affine: bool) -> tuple[Surgery, list[Change]]:
+    """Freeze every batch norm that can be."""
+    surgery = Surgery("freeze", model)
+    changes = plan_hold(surgery, filter(is_norm, model.modules()), stats, affine)
+    surgery.commit()
+
+    return surgery, changes
+
+
+def plan_hold(
+    surgery: Surgery, layers: Iterable[nn.Module], stats: bool, affine: bool
+) -> list[Change]:
+    """Plan the freezing of these batch norms; what will be done with each."""
+    found, changes = paths_of(surgery.model), []
+    for layer in layers:
+        path, before = ", ".join(found[layer]), kind(layer)
+        new = _ours(surgery.model, layer, stats)
         if isinstance(new, str):
             changes.append(Change(path, "skipped", before, reason=new))
             continue
@@ -39,9 +46,13 @@ def hold(
         after = f"{'' if new is layer else f'{kind(new)}, '}{described(held)}"
         action = "changed" if new is layer else "replaced"
         changes.append(Change(path, action, before, after, reason))  # type: ignore[arg-type]
-    surgery.commit()
 
-    return surgery, changes
+    return changes
+
+
+def can_hold(model: nn.Module, layer: nn.Module) -> bool:
+    """Whether a layer's statistics can be frozen."""
+    return not isinstance(_ours(model, layer, stats=True), str)
 
 
 def _ours(model: nn.Module, layer: nn.Module, stats: bool) -> _BatchNorm | str:
