@@ -9,7 +9,7 @@ from torch import nn
 
 from batchnorm.cli import main
 
-from .commands import name, rebuilt
+from .commands import header, name, rebuilt
 
 SHAPE = "4,3,8,8"
 
@@ -139,6 +139,9 @@ def test_fixed_weights_load_by_the_printed_lines(capsys):
     assert code == 0
     assert "fixed 0: BN001" in shown.out
     assert "outputs, eval: max error" in shown.out
+    assert json.loads(header("y.safetensors")["batchnorm.history"])[0]["options"] == {
+        "fixed": ["BN001 0"]
+    }
     cured = rebuilt(shown.err)
     assert cured[0].bias is None
     expected = model.eval()(x)

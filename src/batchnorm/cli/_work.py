@@ -16,7 +16,7 @@ from ._json import as_json
 from ._model import build
 from ._options import Report, Source
 
-__all__ = ["HISTORY", "LOAD", "Work", "device_named", "open_model"]
+__all__ = ["HISTORY", "LOAD", "Work", "device_named", "header", "open_model", "version"]
 
 HISTORY, LOAD = "batchnorm.history", "batchnorm.load"
 
@@ -58,7 +58,7 @@ class Work:
         """
         step = {
             "command": self.who.removeprefix("batchnorm "),
-            "version": _version(),
+            "version": version(),
             "model": self.source.model,
             "checkpoint": str(self.source.checkpoint) if self.source.checkpoint else None,
             "options": self.options,
@@ -70,7 +70,7 @@ class Work:
                 part.write_text(f"{text}\n", encoding="utf-8")
         out = getattr(self.output, "out", None)
         if out is not None and model is not None:
-            write(self.who, out, model.state_dict(), self._metadata(step, load))
+            write(self.who, out, model.state_dict(), header(self.checkpoint, step, load))
 
         # Last, for whoever reads it may stop reading.
         print(report)
@@ -81,11 +81,13 @@ class Work:
         elif model is not None:
             print("the weights were not written: name a file by --out")
 
-    def _metadata(self, step: dict[str, Any], load: str) -> dict[str, str]:
-        held = self.checkpoint.metadata
-        history = [*json.loads(held.get(HISTORY, "[]")), step]
 
-        return {**held, HISTORY: json.dumps(history), LOAD: load}
+def header(checkpoint: Checkpoint, step: dict[str, Any], load: str) -> dict[str, str]:
+    """What a file says of itself: all that was done before, this step, and how to load it."""
+    held = checkpoint.metadata
+    history = [*json.loads(held.get(HISTORY, "[]")), step]
+
+    return {**held, HISTORY: json.dumps(history), LOAD: load}
 
 
 def open_model(
@@ -147,7 +149,8 @@ def device_named(who: str, name: str) -> torch.device:
     return device
 
 
-def _version() -> str:
+def version() -> str:
+    """Of this package."""
     import batchnorm
 
     return batchnorm.__version__

@@ -10,11 +10,11 @@ from torch import nn
 from ..doctor import Diagnosis, diagnose, read_config
 from ..doctor.renderers import render_github, render_json, render_sarif, render_terminal
 from ._atomic import check_targets
-from ._checkpoint import check_suffix, load_into, read, write
+from ._checkpoint import Checkpoint, check_suffix, load_into, read, write
 from ._guard import message_of
 from ._model import Named, Sample, build, make_loader, make_sample
 from ._recipe import loading
-from ._work import LOAD, device_named
+from ._work import device_named, header, version
 
 __all__ = ["doctor"]
 
@@ -69,7 +69,9 @@ def doctor(
     try:
         settings = read_config(config).updated(_split(select), _split(ignore))
         _check_out(out, force)
-        net, given = _open(model, checkpoint, key, device, sample)
+        place, held = device_named(_WHO, device), _held(checkpoint, key)
+        net = _opened(model, held, checkpoint).to(place)
+        given = None if sample is None else make_sample(_WHO, sample, net)
         diagnosis = diagnose(
             net,
             None if given is None else given.value,
@@ -80,9 +82,10 @@ def doctor(
             fix=fix,
             config=settings,
         )
+        load = "" if out is None else _write(diagnosis, model, given, settings.select, held, out)
         print(_shown(diagnosis, format))
-        if out is not None:
-            _write(diagnosis, model, given, settings.select, out)
+        if out is not None:  # not on stdout, where the report is alone
+            print(f"wrote {out}; to load it:\n\n{load}", file=sys.stderr)
     except Exception as error:  # the model, the loader and the sample are the user's code
         print(message_of(_WHO, error), file=sys.stderr)
         return UNUSABLE
@@ -103,20 +106,23 @@ def _check_out(out: Path | None, force: bool) -> None:
         check_suffix(_WHO, out)
 
 
-def _open(
-    model: str, checkpoint: Path | None, key: str | None, device: str, sample: str | None
-) -> tuple[nn.Module, Sample | None]:
-    """The model in the mode that its function gives it, and the sample."""
-    place = device_named(_WHO, device)
-    net = build(_WHO, model)
-    if checkpoint is not None:
-        held = read(_WHO, checkpoint, key)
-        if held.note:
-            print(f"{checkpoint}: {held.note}", file=sys.stderr)
-        load_into(_WHO, net, held.state, f"'{checkpoint}'")
-    net = net.to(place)
+def _held(path: Path | None, key: str | None) -> Checkpoint:
+    if path is None:
+        return Checkpoint({})
+    held = read(_WHO, path, key)
+    if held.note:
+        print(f"{path}: {held.note}", file=sys.stderr)
 
-    return net, None if sample is None else make_sample(_WHO, sample, net)
+    return held
+
+
+def _opened(model: str, held: Checkpoint, path: Path | None) -> nn.Module:
+    """The model with its weights, in the mode that its function gives it."""
+    net = build(_WHO, model)
+    if path is not None:
+        load_into(_WHO, net, held.state, f"'{path}'")
+
+    return net
 
 
 def _optimizer(text: str | None, model: nn.Module) -> Any:
@@ -138,12 +144,20 @@ def _shown(diagnosis: Diagnosis, format: str) -> str:
 
 
 def _write(
-    diagnosis: Diagnosis, model: str, given: Sample | None, select: tuple[str, ...], out: Path
-) -> None:
-    """The weights, and on stderr how to load them: stdout is the report alone."""
+    diagnosis: Diagnosis,
+    model: str,
+    given: Sample | None,
+    select: tuple[str, ...],
+    held: Checkpoint,
+    out: Path,
+) -> str:
+    """Write the weights; the Python that loads them."""
     net = diagnosis.model
     assert net is not None
     options = {"fix": "True", "config": "{}", **({"select": repr(select)} if select else {})}
     load = loading(model, "diagnose", options, given, net, out)
-    write(_WHO, out, net.state_dict(), {LOAD: load})
-    print(f"wrote {out}; to load it:\n\n{load}", file=sys.stderr)
+    fixed = [f"{fixed.finding.code} {fixed.finding.path}" for fixed in diagnosis.fixed]
+    step = {"command": "doctor", "version": version(), "model": model, "options": {"fixed": fixed}}
+    write(_WHO, out, net.state_dict(), header(held, step, load))
+
+    return load
