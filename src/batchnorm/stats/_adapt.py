@@ -13,6 +13,7 @@ from torch.utils import _pytree
 from .._errors import explain
 from ._entropy import Optimizer, ResetGuard, ResetReason
 from ._feed import Forward, call
+from ._layer_memory import count_row, memory_of, rows_by, write_memory
 from ._layers import find_layers, innermost
 from ._online import Method, OnlineAdapter, adam, check_method
 from ._ranks import ranks
@@ -187,21 +188,21 @@ def _total(examples: int, across: bool, device: torch.device) -> int:
 @torch.no_grad()
 def _mix(layers: list[Any], source: Saved, share: float) -> None:
     """Statistics between the source's and those that the layers have now."""
-    names = ("running_mean", "running_var", "running_covariance")
-    now = {
-        (id(layer), name): layer._buffers[name].clone()
-        for layer in layers
-        for name in names
-        if layer._buffers.get(name) is not None
-    }
+    now = [(memory_of(layer), layer.num_batches_tracked) for layer in layers]
+    now = [(memory, None if count is None else count.clone()) for memory, count in now]
     source.restore()
-    for layer in layers:
-        for name in names:
-            target = now.get((id(layer), name))
-            if target is not None:
-                layer._buffers[name].lerp_(target, share)
-        if (id(layer), "running_covariance") in now:
-            layer.running_whitening.copy_(layer._how.root(layer.running_covariance))
+    for layer, (new, count) in zip(layers, now, strict=True):
+        old = memory_of(layer)
+        mean, var = new.mean, new.var
+        known = old.known.unsqueeze(-1) if old.known.dim() else old.known
+        mean = torch.where(known, old.mean + share * (mean - old.mean), mean)
+        var = torch.where(known, old.var + share * (var - old.var), var)
+        if not rows_by(layer):
+            write_memory(layer, None, mean, var)
+            continue
+        for row in (count > 0).nonzero().flatten().tolist():
+            write_memory(layer, row, mean[row], var[row])
+            count_row(layer, row, old)
 
 
 def _check_alone(size: int) -> None:

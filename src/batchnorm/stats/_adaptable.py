@@ -5,7 +5,8 @@ from typing import Any
 from torch import nn
 
 from .._errors import explain
-from ._layers import Found, find_layers, has_own_input
+from ._layers import Found, find_layers
+from ._sights import why_no_sight
 
 __all__ = ["adaptable", "affine_of", "check_affine"]
 
@@ -17,18 +18,15 @@ def adaptable(model: nn.Module) -> Found:
         ValueError: there is none.
     """
     found = find_layers(model, "OnlineAdapter")
-    own = {
-        path: "has an input or a memory of its own kind"
-        for path, layer in found.layers.items()
-        if has_own_input(layer) or getattr(layer, "running_covariance", None) is not None
-    }
+    own = {path: why_no_sight(layer) for path, layer in found.layers.items()}
+    own = {path: reason for path, reason in own.items() if reason}
     layers = {path: layer for path, layer in found.layers.items() if path not in own}
     if not layers:
         raise ValueError(
             explain(
                 "OnlineAdapter",
-                "the model must have a batch norm with input (N, C, *)",
-                f"only {', '.join(own)}",
+                "the model must have a batch norm whose input can be told apart",
+                f"only {', '.join(f'{path}: {reason}' for path, reason in own.items())}",
                 "Use batchnorm.recalibrate",
             )
         )

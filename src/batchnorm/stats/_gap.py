@@ -9,21 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import explain
-from .._types import BatchStats
 from ._feed import Forward, call, eager, mover
-from ._gap_report import GapReport, LayerGap
-from ._inputs import input_and_mask
-from ._layers import find_layers, has_own_input, innermost, statistics_of
-from ._population import Population
-from ._restore import Saved, borrowed, hooked, modes
-from ._samples import by_sample
+from ._gap_layers import comparison
+from ._gap_report import GapReport
+from ._layers import find_layers, innermost
+from ._restore import Saved, borrowed, modes
+from ._sights import sighted, why_no_sight
 
 __all__ = ["train_eval_gap"]
 
 Loss = Callable[[Any, Any], Tensor]
 """Loss of a model's output and the batch that it came from."""
-
-_SURE = 3.0
 
 
 def train_eval_gap(
@@ -39,7 +35,8 @@ def train_eval_gap(
     The batch passes with batch statistics, as in training; each layer's input is compared with
     the layer's memory. A standard error is the sampling error of the batch's own mean (variance),
     from its examples as the independent draws; positions of one example are not independent. If the
-    running statistics are right, the errors of a fresh batch are about ±1.
+    running statistics are right, the errors of a fresh batch are about ±1. Layers that remember
+    domains, time steps or covariances are compared by each of those.
 
     Args:
         model: with torch's layers, ours, or subclasses of either.
@@ -66,12 +63,9 @@ def train_eval_gap(
     """
     inner = innermost(model)
     found = find_layers(inner, "train_eval_gap")
-    left, layers = dict(found.left), {}
-    for path, layer in found.layers.items():
-        if has_own_input(layer) or getattr(layer, "running_covariance", None) is not None:
-            left[path] = "has an input or a memory of its own kind"
-        else:
-            layers[path] = layer
+    odd = {path: why_no_sight(layer) for path, layer in found.layers.items()}
+    layers = {path: layer for path, layer in found.layers.items() if not odd[path]}
+    left = found.left | {path: reason for path, reason in odd.items() if reason}
     if not layers:
         raise ValueError(_nothing(f"only {', '.join(left)}"))
 
@@ -100,25 +94,21 @@ class _Comparison:
         self.loss, self.forward = loss, forward
 
     def report(self) -> GapReport:
-        memory = {path: statistics_of(layer) for path, layer in self.layers.items()}
-        seen: dict[int, Population] = {}
+        seen = {path: comparison(layer) for path, layer in self.layers.items()}
+        by_id = {id(layer): seen[path] for path, layer in self.layers.items()}
 
-        def take(layer: Any, args: Any, kwargs: Any) -> None:
-            input, mask = input_and_mask(layer, args, kwargs)
-            seen.setdefault(id(layer), Population()).merge(by_sample(input, mask))
-
-        with hooked(self.layers.values(), take):
+        with sighted(self.layers.values(), lambda layer, sight: by_id[id(layer)].take(sight)):
             train = self._run(self.layers.values())
         evaluated = self._run([])
 
         rows = []
         for path, layer in self.layers.items():
-            if id(layer) not in seen:
+            if seen[path].is_empty:
                 self.left[path] = "saw no values"
                 continue
             others = [other for other in self.layers.values() if other is not layer]
             alone = self._loss(self._run(others)) if self.loss else float("nan")
-            rows.append(_row(path, layer.eps, memory[path], seen[id(layer)], alone))
+            rows.append(seen[path].row(path, alone))
         if not rows:
             raise ValueError(_nothing("a forward that reached none of them"))
 
@@ -146,38 +136,6 @@ class _Comparison:
         return float("nan") if self.loss is None else float(self.loss(output, self.batch))
 
 
-def _row(
-    path: str, eps: float, memory: tuple[Tensor, Tensor], batch: Population, loss: float
-) -> LayerGap:
-    mean, var = memory
-    stats: BatchStats = batch.result()
-    errors = batch.errors()
-    of_mean = _in_errors(stats.mean - mean, errors.mean)
-    of_var = _in_errors(stats.var_unbiased - var, errors.var)
-
-    # x̂ by running = (x̂·√(v + eps) + m - r) / √(r_var + eps), for every value of the batch.
-    stretch = ((stats.var + eps) / (var + eps)).sqrt() - 1
-    shift = (stats.mean - mean) / (var + eps).sqrt()
-    apart = stats.var / (stats.var + eps) * stretch**2 + shift**2
-    ratio = var / stats.var_unbiased.clamp(min=torch.finfo(torch.float32).tiny)
-
-    return LayerGap(
-        path=path,
-        channels=mean.numel(),
-        mean_errors=of_mean,
-        var_errors=of_var,
-        ratio=(float(ratio.min()), float(ratio.max())),
-        share=float(((of_mean.abs() > _SURE) | (of_var.abs() > _SURE)).double().mean()),
-        output=float(apart.mean().sqrt()),
-        loss=loss,
-    )
-
-
-def _in_errors(difference: Tensor, error: Tensor) -> Tensor:
-    """A difference in units of its error: 0 where there is none, even without an error."""
-    return torch.where(difference == 0, 0.0, difference / error)
-
-
 def _apart(output: Any, reference: Any) -> float:
     if not (isinstance(output, Tensor) and output.is_floating_point()):
         return float("nan")
@@ -190,7 +148,7 @@ def _apart(output: Any, reference: Any) -> float:
 def _nothing(got: str) -> str:
     return explain(
         "train_eval_gap",
-        "the batch must reach a batch norm with input (N, C, *)",
+        "the batch must reach a batch norm that it can be compared with",
         got,
         "Pass such a model and a batch for it",
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ._tables import number, table
 
-__all__ = ["GapReport", "LayerGap"]
+__all__ = ["SURE", "GapReport", "LayerGap", "in_errors"]
+
+#: Standard errors from which on a channel counts as away.
+SURE = 3.0
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,19 @@ class LayerGap:
     Args:
         path: dotted, from the model.
         channels: C.
-        mean_errors: ``(C,)``: batch mean minus running mean, in standard errors of the batch's.
-        var_errors: ``(C,)``: the same of the variance.
-        ratio: smallest and largest running/batch variance.
-        share: of the channels whose mean or variance is more than three standard errors away.
+        mean_errors: ``(C,)``, or a row for each domain ``(D, C)`` or step ``(T, C)``: batch mean
+            minus running mean, in standard errors of the batch's. NaN in rows that the batch has
+            not two examples of, or that were never trained.
+        var_errors: the same of the variance; of a whitened layer of the covariances
+            ``(C/d, d, d)``.
+        ratio: smallest and largest running/batch variance; of a whitened layer in any direction.
+        share: of the channels whose mean or variance is more than three standard errors away; of
+            a whitened layer, of the covariances.
         output: what the difference does to the layer's normalised output: root mean square over
             all values of x̂ by running minus x̂ by batch statistics (which has size 1).
         loss: of the model when this layer alone uses its running statistics; NaN without a loss.
+        by: what the rows are: ``"domain"``, ``"step"``, or empty for one.
+        outputs: ``(rows,)``: ``output`` of each row.
     """
 
     path: str
@@ -36,16 +46,33 @@ class LayerGap:
     share: float
     output: float
     loss: float
+    by: str
+    outputs: Tensor
 
     @property
     def mean_size(self) -> float:
         """Root mean square of ``mean_errors``; about 1 when running statistics are right."""
-        return float(self.mean_errors.square().mean().sqrt())
+        return self._size(self.mean_errors)
 
     @property
     def var_size(self) -> float:
         """Root mean square of ``var_errors``; about 1 when running statistics are right."""
-        return float(self.var_errors.square().mean().sqrt())
+        return self._size(self.var_errors)
+
+    def _size(self, errors: Tensor) -> float:
+        squares = errors[~self.outputs.isnan()] if self.by else errors
+
+        return float(squares.square().mean().sqrt())
+
+    @property
+    def worst_row(self) -> int:
+        """The domain or step whose output differs most; 0 if there is one for all."""
+        return int(self.outputs.nan_to_num(-1.0).argmax())
+
+
+def in_errors(difference: Tensor, error: Tensor) -> Tensor:
+    """A difference in units of its error: 0 where there is none, even without an error."""
+    return torch.where(difference == 0, 0.0, difference / error)
 
 
 @dataclass(frozen=True)
@@ -116,5 +143,12 @@ def _cells(layer: LayerGap) -> list[str]:
         f"{number(layer.var_size)} se",
         f"{layer.share:.0%}",
         "..".join(map(number, layer.ratio)),
-        f"{layer.output:.2%}",
+        f"{layer.output:.2%}{_worst(layer)}",
     ]
+
+
+def _worst(layer: LayerGap) -> str:
+    """The domain or step that is worst."""
+    at = layer.worst_row
+
+    return f" ({layer.by} {at}: {float(layer.outputs[at]):.2%})" if layer.by else ""

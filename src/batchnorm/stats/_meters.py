@@ -74,8 +74,9 @@ class Meter:
         batches, lost = self.population.batches, self.population.lost
         tracked, refused = buffers.get("num_batches_tracked"), buffers.get("num_nonfinite")
         if tracked is not None:
-            every = (batches + lost).reshape(*tracked.shape, -1)
-            tracked.copy_(every.amax(-1))
+            every = (batches + lost).reshape(*tracked.shape, -1).amax(-1)
+            # A domain or step that no batch had keeps what it knows.
+            tracked.copy_(torch.where(every > 0, every, tracked))
         if refused is not None and refused.shape == lost.shape:
             refused.copy_(lost)
         if "_lost_parts" in buffers:

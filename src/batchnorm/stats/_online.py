@@ -14,10 +14,11 @@ from .._errors import explain
 from ._adaptable import adaptable, affine_of, check_affine
 from ._entropy import EntropyStep, Optimizer, ResetGuard, ResetReason
 from ._feed import Forward, call, eager, mover
-from ._inputs import input_and_mask, measure
-from ._layers import innermost, statistics_of, write_statistics
-from ._population import Population
-from ._restore import Saved, borrowed, hooked, modes
+from ._layer_memory import memory_of
+from ._layers import innermost
+from ._online_layer import Seen, adapt_to
+from ._restore import Saved, borrowed, modes
+from ._sights import Sight, sighted
 
 __all__ = ["Method", "OnlineAdapter", "adam", "check_method"]
 
@@ -54,6 +55,9 @@ class OnlineAdapter:
           \sigma^2 = \tfrac{N}{N+n}\sigma_s^2 + \tfrac{n}{N+n}\sigma_t^2
     - ``"tent"``: normalise by the batch, predict, then one step on γ and β that lowers the
       predictions' entropy.
+
+    Each domain, time step or covariance that a layer remembers adapts by itself; n counts its
+    examples, and a domain that was never trained is worth nothing.
 
     Between calls the model is in its own modes, without hooks; it keeps the adapted statistics and
     weights until ``undo()``. A call that raises changes nothing.
@@ -104,8 +108,8 @@ class OnlineAdapter:
         self._layers = list(self._found.layers.values())
         self._forward, self._logits = forward, logits
         self._move = mover(self._layers[0].running_mean, device)
-        self._source = {id(layer): statistics_of(layer) for layer in self._layers}
-        self._seen: dict[int, Population] = {}
+        self._source = {id(layer): memory_of(layer) for layer in self._layers}
+        self._seen: Seen = {}
         affine = affine_of(self._layers)
         self._saved = Saved(self._layers, affine)
         self._step = None
@@ -140,30 +144,16 @@ class OnlineAdapter:
 
     @torch.no_grad()
     def _predict(self, batch: Any) -> Any:
-        with modes(self.model, []), hooked(self._layers, self._adapt):
+        with modes(self.model, []), sighted(self._layers, self._adapt):
             return self._forward(self.model, batch)
 
-    def _adapt(self, layer: Any, args: Any, kwargs: Any) -> None:
-        """Before a layer's forward: its running statistics become those for this input."""
-        input, mask = input_and_mask(layer, args, kwargs)
-        batch = Population()
-        batch.update(measure(input, mask, "OnlineAdapter"))
-        if self.method == "adabn":
-            past = self._seen.get(id(layer))
-            if past is not None:
-                batch.merge(past)
-            self._seen[id(layer)] = batch
-        stats = batch.result()
-        var = stats.var_unbiased if self.method == "adabn" else stats.var
-        share = 1.0 if self.method == "adabn" else len(input) / max(self.prior + len(input), 1e-30)
-
-        old_mean, old_var = self._source[id(layer)]
-        known = stats.count > (1 if self.method == "adabn" or self.prior == 0 else 0)
-        write_statistics(
-            layer,
-            torch.where(known, old_mean + share * (stats.mean - old_mean), old_mean),
-            torch.where(known, old_var + share * (var - old_var), old_var),
-        )
+    def _adapt(self, layer: Any, sight: Sight) -> None:
+        """Before a layer normalises this: its running statistics become those for it."""
+        seen = self._seen if self.method == "adabn" else None
+        share = 1.0
+        if self.method == "mix":
+            share = sight.examples / max(self.prior + sight.examples, 1e-30)
+        adapt_to(layer, sight, self._source[id(layer)], share, seen)
 
     def _learn(self, batch: Any) -> Any:
         assert self._step is not None

@@ -1,5 +1,6 @@
 """Running statistics of each time step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +32,9 @@ class _StepMemory(_Memory):
     """Buffers ``(T, C)``: a proposal is ``(k, C)``, of k steps from ``first`` on."""
 
     max_length: int
+
+    # Called with the layer, the step, its input (N, C) and mask before that step is normalised.
+    _listener: Callable[[Any, int, Tensor, Tensor | None], None] | None = None
 
     def _remember_steps(self, max_length: int) -> None:
         """Give every buffer a row for each step."""

@@ -65,6 +65,7 @@ class Pass:
         self, step: int, input: Tensor, residual: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         """Normalise ``input (N, C)``; steps are counted from this pass's first, in their order."""
+        self._show(step, [input], [mask])
         args = (input, *self._affine, residual, mask, *self._form)
         if self._by_memory:
             return self._normalise_by_memory(step, *args)
@@ -115,6 +116,10 @@ class Pass:
         self, sizes: Sequence[int], rows: Any, residual: Tensor | None, mask: Tensor | None
     ) -> Tensor:
         """The first steps in one call."""
+        parts = list(sizes)
+        self._show(
+            0, rows.split(parts), (None,) * len(parts) if mask is None else mask.split(parts)
+        )
         steps = torch.arange(len(sizes), device=rows.device)
         index = steps.repeat_interleave(
             torch.tensor(sizes, device=rows.device), output_size=len(rows)
@@ -128,6 +133,16 @@ class Pass:
         self._proposals.append(proposal)
 
         return output
+
+    def _show(self, step: int, inputs: Sequence[Tensor], masks: Sequence[Tensor | None]) -> None:
+        """Tell who listens what the steps from ``step`` on are given; they may change memory."""
+        listener = self._norm._listener
+        if listener is None:
+            return
+
+        for at, (input, mask) in enumerate(zip(inputs, masks, strict=True), self._first + step):
+            listener(self._norm, at, input, mask)
+        self._recalled = None
 
     def finish(self) -> None:
         """Offer what was measured to memory."""
