@@ -1,4 +1,12 @@
 """What happens inside a network while it trains: quantities, recorder, sinks, alerts."""
 
+from ._alerts import Alert as Alert
+from ._alerts import AlertWarning as AlertWarning
+from ._alerts import Moment as Moment
+from ._alerts import Rule as Rule
+from ._alerts import builtin as builtin
 from ._read import read as read
 from ._schema import Recording as Recording
+from ._watch import Watch as Watch
+from ._watch import WatchWarning as WatchWarning
+from ._watch import watch as watch

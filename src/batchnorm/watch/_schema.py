@@ -81,12 +81,15 @@ def _distribution(prefix: str, what: str) -> tuple[Quantity, ...]:
 QUANTITIES: tuple[Quantity, ...] = (
     *_distribution("in", "input"),
     *_distribution("out", "output"),
-    Quantity("samples", "values", "per channel: batch × positions, without padding, of all ranks"),
-    Quantity("independent", "values", "independent values that the batch's mean is worth"),
+    Quantity(
+        "samples", "values", "per channel in one normalisation: batch × positions, no padding"
+    ),
+    Quantity("independent", "values", "independent values that these are worth"),
     Quantity("distance_mean", "σ", "batch mean − running mean, in running standard deviations"),
     Quantity("distance_std", "", "size of ln(batch std / running std)"),
     Quantity("distance_errors", "se", "batch mean − running mean in its standard errors; fine: 1"),
     Quantity("updates", "1/step", "updates of the running statistics per step since the last row"),
+    Quantity("updates_per_call", "", "the same per call of this step; 2: a recomputation counts"),
     Quantity("stale", "steps", "since the running statistics last changed"),
     Quantity("shift", "σ", "change of the input distribution since the last row"),
     Quantity("shift_noise", "σ", "what that change is by chance alone"),

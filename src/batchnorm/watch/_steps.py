@@ -1,0 +1,72 @@
+"""When a step of training begins and ends: the optimizers say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+
+from .._errors import explain
+
+__all__ = ["Steps", "optimizers_of"]
+
+
+def optimizers_of(given: Any) -> list[Optimizer]:
+    """Torch's optimizers, one or several, without what Accelerate or Lightning puts around them.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if given is None:
+        return []
+    found = []
+    for one in given if isinstance(given, (list, tuple)) else [given]:
+        while not isinstance(one, Optimizer) and hasattr(one, "optimizer"):
+            one = one.optimizer
+        if not isinstance(one, Optimizer):
+            raise TypeError(
+                explain(
+                    "watch",
+                    "optimizer= must be a torch optimizer, or a list of them",
+                    f"a {type(one).__name__}",
+                    "Leave it out, and call .step() after each step",
+                )
+            )
+        found.append(one)
+
+    return found
+
+
+class Steps:
+    """Calls back around the optimizers' steps.
+
+    Args:
+        given: one optimizer, or several of which each makes one step; None: nobody says it.
+        before: called with each optimizer, before it moves its parameters.
+        after: called when the last one is done.
+    """
+
+    def __init__(
+        self, given: Any, before: Callable[[Any], None], after: Callable[[], None]
+    ) -> None:
+        self.optimizers = optimizers_of(given)
+        self._before, self._after = before, after
+        self._handles: list[Any] = []
+
+    def install(self) -> None:
+        """Put hooks on the optimizers."""
+        for optimizer in self.optimizers:
+            self._handles.append(
+                optimizer.register_step_pre_hook(lambda own, args, kwargs: self._before(own))
+            )
+        if self.optimizers:
+            last = self.optimizers[-1]
+            self._handles.append(
+                last.register_step_post_hook(lambda own, args, kwargs: self._after())
+            )
+
+    def remove(self) -> None:
+        """Take them off."""
+        while self._handles:
+            self._handles.pop().remove()
