@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -10,6 +10,9 @@ from .._errors import explain
 from ._atomic import check_targets, replacing
 from ._extras import missing_extra
 from ._guard import FAILED, message_of
+
+if TYPE_CHECKING:
+    from ..watch import Recording
 
 __all__ = ["report", "watch"]
 
@@ -68,8 +71,17 @@ def _check(paths: list[Path], target: Path) -> None:
 
 def _write(paths: list[Path], target: Path, title: str | None) -> None:
     from ..lab.renderers.watch import write_html
-    from ..watch import read
 
-    recordings = [(path.name, read(path)) for path in paths]
+    recordings = [(path.name, _read(path)) for path in paths]
     with replacing(target) as part:
         write_html(recordings, part, title)
+
+
+def _read(path: Path) -> "Recording":
+    from ..watch import read
+
+    try:
+        return read(path)
+    except UnicodeDecodeError:
+        rule, cure = "a recording is JSON lines or .parquet", "Name what bn.watch wrote"
+        raise ValueError(explain(_WHO, rule, f"'{path}'", cure)) from None

@@ -17,7 +17,16 @@ from .store import code_version
 
 __all__ = ["Environment", "environment"]
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "joblib", "altair", "vl-convert-python")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "joblib",
+    "polars",
+    "altair",
+    "vl-convert-python",
+)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from .store import Record, TrialStore
 
-__all__ = ["cores", "run_all"]
+__all__ = ["Backend", "cores", "run_all"]
 
+Backend = Literal["joblib", "ray"]
 Config = TypeVar("Config", bound=Record)
 
 
@@ -27,6 +28,7 @@ def run_all(
     store: TrialStore,
     *,
     jobs: int,
+    backend: Backend = "joblib",
     done: Callable[[Config], None] = lambda _: None,
 ) -> None:
     """Run `function` on every configuration and save each result as soon as it is there.
@@ -36,6 +38,7 @@ def run_all(
         configs: one per trial, run in this order.
         store: where results go.
         jobs: processes; with 1 the trials run in this one.
+        backend: who runs the processes.
         done: called here after each trial.
 
     A KeyboardInterrupt stops the workers and is raised again; finished trials stay in `store`.

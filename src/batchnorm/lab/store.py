@@ -17,7 +17,22 @@ __all__ = ["Record", "TrialStore", "code_version"]
 
 PACKAGE = Path(__file__).parents[1]
 # Parts of the package that show or start trials and cannot change one.
-NO_INFLUENCE = ("cli", "lab/renderers", "lab/experiments", "lab/parallel.py", "lab/store.py")
+NO_INFLUENCE = (
+    "cli",
+    "lab/renderers",
+    "lab/experiments",
+    "lab/_experiment.py",
+    "lab/_registry.py",
+    "lab/_rules.py",
+    "lab/_runner.py",
+    "lab/_study.py",
+    "lab/claims.py",
+    "lab/environment.py",
+    "lab/parallel.py",
+    "lab/store.py",
+    "lab/summary.py",
+    "lab/words.py",
+)
 
 
 class Record(Protocol):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
+from ._fit import minibatches
 from .data import Dataset, DatasetName, load
 from .models import ARMS, SigmoidNet
 
@@ -117,18 +118,13 @@ def train(config: TrialConfig, data: Dataset) -> TrialResult:
     started = time.process_time()
     net = _network(config, data)
     optimizer = torch.optim.SGD(net.parameters(), config.lr)
-    order = torch.Generator().manual_seed(config.seed)
+    batches = minibatches(len(data.x_train), config.batch_size, config.seed)
     at = set(evaluation_steps(config.steps, config.evaluations))
     losses: list[float] = []
     records: dict[int, tuple[float, np.ndarray]] = {}
-    epoch: tuple[Tensor, ...] = ()
 
     for step in range(1, config.steps + 1):
-        if not epoch:
-            shuffled = torch.randperm(len(data.x_train), generator=order)
-            whole = len(shuffled) // config.batch_size * config.batch_size
-            epoch = shuffled[:whole].split(config.batch_size)
-        batch, epoch = epoch[0], epoch[1:]
+        batch = next(batches)
         optimizer.zero_grad()
         loss = functional.cross_entropy(net(data.x_train[batch]), data.y_train[batch])
         loss.backward()

@@ -52,7 +52,7 @@ def render(recordings: Sequence[tuple[str, Recording]], title: str | None = None
 
     return assemble(
         "watch.html.j2",
-        [*logged, *alerts, *ridge, *heat],
+        [*alerts, *logged, *ridge, *heat],
         title=title or " and ".join(run.title for run in runs),
         runs=runs,
         said=[said(run) for run in runs],
