@@ -9,6 +9,11 @@ import torch
 
 from tests.kernels import Kernels, has_native
 
+# Without a GPU, Triton's kernels run in its interpreter. Triton reads this where a function is
+# decorated, its own functions included: before anything imports it.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 _common = {
     "deadline": None,
     "print_blob": True,

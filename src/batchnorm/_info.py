@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .ops import FLOAT_DTYPES, NATIVE
+from .ops import FLOAT_DTYPES, NATIVE, cuda_route
 
 __all__ = ["Info", "info"]
 
@@ -48,6 +48,7 @@ def info() -> Info:
         batchnorm 0.1.0, torch 2.13.0+cpu
         native library: /.../batchnorm/_kernels.so (avx512)
         cpu (float32, bfloat16, float16, float64): native kernels
+        cuda: plain torch operators: triton is not installed (pip install "batchnorm[gpu]")
         any other device: plain torch operators
     """
     from . import __version__
@@ -63,6 +64,7 @@ def info() -> Info:
         instruction_set=torch.ops.batchnorm.cpu_capability() if NATIVE.loaded else "",
         routes=(
             (f"cpu ({dtypes})", "native kernels" if NATIVE.loaded else plain),
+            ("cuda", cuda_route()),
             ("any other device", plain),
             ("torch.func, forward-mode derivatives, torch.export, tensor subclasses", plain),
         ),

@@ -1,5 +1,6 @@
 """The operators ``torch.ops.batchnorm.*``: schemas, kernels or fallback, fakes, autograd."""
 
+from . import _cuda as _cuda
 from . import _fakes as _fakes
 from . import _fallback as _fallback
 from . import _group_functions as _group_functions
@@ -15,6 +16,7 @@ from ._checks import check_per_channel as check_per_channel
 from ._checks import check_residual as check_residual
 from ._checks import check_slope as check_slope
 from ._commit import commit as commit
+from ._cuda import cuda_route as cuda_route
 from ._group_checks import check_label_values as check_label_values
 from ._group_checks import check_labels as check_labels
 from ._group_commit import commit_groups as commit_groups

@@ -207,7 +207,12 @@ def _reduce(
 
     sums = view.channel_values(), view.channel_values()
     block_p, block_c, programs = plan.merge
-    sum_kernel[(programs,)](*partial, *sums, plan.splits, view.channels, BP=block_p, BC=block_c)
+    sum_kernel[(programs,)](
+        *(*partial, *sums, plan.splits, view.channels),
+        INDEX=plan.index,
+        BP=block_p,
+        BC=block_c,
+    )
 
     return sums
 

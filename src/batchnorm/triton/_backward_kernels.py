@@ -44,16 +44,16 @@ def reduce_kernel(
     dx_ptr, dr_ptr, sums_ptr, sums_x_ptr,
     n, channels, units, tiles_s, per, blocks,
     CODE: tl.constexpr, SLOPE: tl.constexpr,
-    UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
+    INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """Partial sums of ``g`` and ``g * x_hat``, ``(splits, channels)``.
 
     With ``dx_ptr`` the statistics are constants: the input's gradient is written on the way.
     """
     ACC: tl.constexpr = sums_ptr.dtype.element_ty
-    pid = tl.program_id(0).to(tl.int64)
+    pid = tl.program_id(0).to(INDEX)
     block, split = pid % blocks, pid // blocks
-    at_c, exists = channel_at(block, channels, BC)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
     mean = load_channel(mean_ptr, at_c, exists, 0.0, ACC)
     invstd = load_channel(invstd_ptr, at_c, exists, 0.0, ACC)
     weight = load_channel(w_ptr, at_c, exists, 1.0, ACC)
@@ -62,7 +62,7 @@ def reduce_kernel(
     total_x = tl.zeros((BN, BC, BS), ACC)
     for i in range(per):
         offsets, positions, within, inside = tile_at(
-            split * per + i, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+            split * per + i, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
         )
         real = real_at(mask_ptr, positions, within, inside)
         g, x_hat = _gradient(
@@ -81,12 +81,12 @@ def reduce_kernel(
 @triton.jit
 def sum_kernel(
     sums_ptr, sums_x_ptr, sum_dy_ptr, sum_dy_xhat_ptr, splits, channels,
-    BP: tl.constexpr, BC: tl.constexpr,
+    INDEX: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """Sums of all splits together, in one order whatever ran first."""
-    block = tl.program_id(0).to(tl.int64)
-    at_c, exists = channel_at(block, channels, BC)
-    split = tl.arange(0, BP)[:, None, None].to(tl.int64)
+    block = tl.program_id(0).to(INDEX)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
+    split = tl.arange(0, BP)[:, None, None].to(INDEX)
     at = split * channels + at_c
     here = exists & (split < splits)
     total = sum_tile(tl.load(sums_ptr + at, mask=here, other=0))
@@ -106,15 +106,15 @@ def backward_apply_kernel(
     r_ptr, y_ptr, mask_ptr, dx_ptr, dr_ptr,
     n, channels, units, tiles_s, per, blocks, positions_count,
     COUNTS: tl.constexpr, CODE: tl.constexpr, SLOPE: tl.constexpr, ACC: tl.constexpr,
-    UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
+    INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """The input's gradient from agreed sums; programs begin at the tensor's end.
 
     The count is ``positions_count`` without a tensor, and one for all channels unless ``COUNTS``.
     """
-    pid = (tl.num_programs(0) - 1 - tl.program_id(0)).to(tl.int64)
+    pid = (tl.num_programs(0) - 1 - tl.program_id(0)).to(INDEX)
     block, split = pid % blocks, pid // blocks
-    at_c, exists = channel_at(block, channels, BC)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
     mean = load_channel(mean_ptr, at_c, exists, 0.0, ACC)
     invstd = load_channel(invstd_ptr, at_c, exists, 0.0, ACC)
     weight = load_channel(w_ptr, at_c, exists, 1.0, ACC)
@@ -129,7 +129,7 @@ def backward_apply_kernel(
         size = tl.maximum(tl.load(count_ptr), 1).to(ACC)
     for i in range(per):
         offsets, positions, within, inside = tile_at(
-            split * per + per - 1 - i, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+            split * per + per - 1 - i, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
         )
         real = real_at(mask_ptr, positions, within, inside)
         g, x_hat = _gradient(
@@ -147,19 +147,19 @@ def train_backward_kernel(
     dx_ptr, dr_ptr, sum_dy_ptr, sum_dy_xhat_ptr,
     n, channels, units, tiles_s, per,
     CODE: tl.constexpr, SLOPE: tl.constexpr, ON_CHIP: tl.constexpr,
-    UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
+    INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """Reduce and apply whole channels in one program; ``ON_CHIP``: each tensor is read once."""
     ACC: tl.constexpr = sum_dy_ptr.dtype.element_ty
-    block = tl.program_id(0).to(tl.int64)
-    at_c, exists = channel_at(block, channels, BC)
+    block = tl.program_id(0).to(INDEX)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
     mean = load_channel(mean_ptr, at_c, exists, 0.0, ACC)
     invstd = load_channel(invstd_ptr, at_c, exists, 0.0, ACC)
     weight = load_channel(w_ptr, at_c, exists, 1.0, ACC)
     bias = load_channel(b_ptr, at_c, exists, 0.0, ACC)
     if ON_CHIP:
         offsets, positions, within, inside = tile_at(
-            block * 0, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+            block * 0, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
         )
         real = real_at(mask_ptr, positions, within, inside)
         g, x_hat = _gradient(
@@ -177,7 +177,7 @@ def train_backward_kernel(
         lanes_x = tl.zeros((BN, BC, BS), ACC)
         for i in range(per):
             offsets, positions, within, inside = tile_at(
-                block * 0 + i, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+                block * 0 + i, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
             )
             real = real_at(mask_ptr, positions, within, inside)
             g, x_hat = _gradient(
@@ -191,7 +191,7 @@ def train_backward_kernel(
         size = tl.maximum(sum_tile(count), 1).to(ACC)
         for i in range(per):
             offsets, positions, within, inside = tile_at(
-                block * 0 + per - 1 - i, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+                block * 0 + per - 1 - i, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
             )
             real = real_at(mask_ptr, positions, within, inside)
             g, x_hat = _gradient(

@@ -181,6 +181,7 @@ def _measure(view: View, mask: Tensor | None, eps: float) -> Statistics:
     merge_kernel[(programs,)](
         *(counts, means, squares, *statistics, plan.splits, view.channels),
         EPS=eps,
+        INDEX=plan.index,
         BP=block_p,
         BC=block_c,
     )

@@ -10,8 +10,8 @@ from ._tiles import (
     lanes_merge,
     load_channel,
     real_at,
-    sum_tile,
     tile_at,
+    tile_statistics,
 )
 
 __all__ = ["apply_kernel", "merge_kernel", "stats_kernel", "train_kernel"]
@@ -20,13 +20,13 @@ __all__ = ["apply_kernel", "merge_kernel", "stats_kernel", "train_kernel"]
 @triton.jit
 def _measure(
     x_ptr, mask_ptr, start, per, block, n, channels, units, tiles_s, ACC: tl.constexpr,
-    UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
+    INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """Count, mean and squared deviations of ``per`` tiles of a block of channels.
 
     Differences from a value of the channel are what is summed: a large mean costs no digits.
     """
-    at_c, exists = channel_at(block, channels, BC)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
     space = units * UNIT
     at_n = (start // tiles_s) * BN
     at_s = (start % tiles_s) * BS
@@ -41,7 +41,7 @@ def _measure(
     m2 = tl.zeros((BN, BC, BS), ACC)
     for i in range(per):
         offsets, positions, within, inside = tile_at(
-            start + i, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+            start + i, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
         )
         real = real_at(mask_ptr, positions, within, inside)
         x = tl.load(x_ptr + offsets, mask=real, other=0).to(ACC)
@@ -54,10 +54,10 @@ def _measure(
 @triton.jit
 def _conclude(
     total, mean, squares, block, channels, mean_ptr, var_ptr, invstd_ptr, count_ptr,
-    EPS: tl.constexpr, BC: tl.constexpr,
+    EPS: tl.constexpr, INDEX: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """Write a channel's statistics; returns ``invstd``."""
-    at_c, exists = channel_at(block, channels, BC)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
     size = tl.maximum(total, 1).to(mean.dtype)
     mean = tl.where(total > 0, mean, 0.0).to(mean.dtype)
     var = squares / size
@@ -76,17 +76,17 @@ def _conclude(
 def stats_kernel(
     x_ptr, mask_ptr, counts_ptr, means_ptr, squares_ptr,
     n, channels, units, tiles_s, per, blocks,
-    UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
+    INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """Partial statistics ``(splits, channels)``, one program per split and block of channels."""
     ACC: tl.constexpr = means_ptr.dtype.element_ty
-    pid = tl.program_id(0).to(tl.int64)
+    pid = tl.program_id(0).to(INDEX)
     block, split = pid % blocks, pid // blocks
     total, mean, squares = _measure(
         x_ptr, mask_ptr, split * per, per, block, n, channels, units, tiles_s,
-        ACC, UNIT, BN, BC, BS,
+        ACC, INDEX, UNIT, BN, BC, BS,
     )  # fmt: skip
-    at_c, exists = channel_at(block, channels, BC)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
     at = split * channels + at_c
     tl.store(counts_ptr + at, total, mask=exists)
     tl.store(means_ptr + at, mean, mask=exists)
@@ -97,13 +97,13 @@ def stats_kernel(
 def merge_kernel(
     counts_ptr, means_ptr, squares_ptr, mean_ptr, var_ptr, invstd_ptr, count_ptr,
     splits, channels,
-    EPS: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
+    EPS: tl.constexpr, INDEX: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """Statistics of all splits together, in one order whatever ran first."""
     ACC: tl.constexpr = means_ptr.dtype.element_ty
-    block = tl.program_id(0).to(tl.int64)
-    at_c, exists = channel_at(block, channels, BC)
-    split = tl.arange(0, BP)[:, None, None].to(tl.int64)
+    block = tl.program_id(0).to(INDEX)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
+    split = tl.arange(0, BP)[:, None, None].to(INDEX)
     here = exists & (split < splits)
     at = split * channels + at_c
     count = tl.load(counts_ptr + at, mask=here, other=0)
@@ -116,7 +116,7 @@ def merge_kernel(
     )
     _conclude(
         total, origin + centre, squares, block, channels,
-        mean_ptr, var_ptr, invstd_ptr, count_ptr, EPS, BC,
+        mean_ptr, var_ptr, invstd_ptr, count_ptr, EPS, INDEX, BC,
     )  # fmt: skip
 
 
@@ -139,15 +139,15 @@ def apply_kernel(
     n, channels, units, tiles_s, per, blocks,
     FROM_VAR: tl.constexpr, EPS: tl.constexpr, CODE: tl.constexpr, SLOPE: tl.constexpr,
     ACC: tl.constexpr,
-    UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
+    INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """Normalise by given statistics; ``scale_ptr`` holds variances or invstds.
 
     Programs begin at the tensor's end: the caches still hold what the statistics read last.
     """
-    pid = (tl.num_programs(0) - 1 - tl.program_id(0)).to(tl.int64)
+    pid = (tl.num_programs(0) - 1 - tl.program_id(0)).to(INDEX)
     block, split = pid % blocks, pid // blocks
-    at_c, exists = channel_at(block, channels, BC)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
     mean = load_channel(mean_ptr, at_c, exists, 0.0, ACC)
     scale = load_channel(scale_ptr, at_c, exists, 1.0, ACC)
     if FROM_VAR:
@@ -156,13 +156,11 @@ def apply_kernel(
     bias = load_channel(b_ptr, at_c, exists, 0.0, ACC)
     for i in range(per):
         offsets, positions, within, inside = tile_at(
-            split * per + per - 1 - i, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+            split * per + per - 1 - i, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
         )
         real = real_at(mask_ptr, positions, within, inside)
         x = tl.load(x_ptr + offsets, mask=real, other=0).to(ACC)
-        _apply(
-            x, real, inside, offsets, mean, scale, weight, bias, r_ptr, y_ptr, CODE, SLOPE, ACC
-        )
+        _apply(x, real, inside, offsets, mean, scale, weight, bias, r_ptr, y_ptr, CODE, SLOPE, ACC)
 
 
 @triton.jit
@@ -170,7 +168,7 @@ def train_kernel(
     x_ptr, w_ptr, b_ptr, r_ptr, mask_ptr, y_ptr, mean_ptr, var_ptr, invstd_ptr, count_ptr,
     n, channels, units, tiles_s, per,
     EPS: tl.constexpr, CODE: tl.constexpr, SLOPE: tl.constexpr, ON_CHIP: tl.constexpr,
-    UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
+    INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """Measure and apply whole channels in one program.
 
@@ -178,36 +176,34 @@ def train_kernel(
     read again, backwards, while the caches hold it.
     """
     ACC: tl.constexpr = mean_ptr.dtype.element_ty
-    block = tl.program_id(0).to(tl.int64)
-    at_c, exists = channel_at(block, channels, BC)
+    block = tl.program_id(0).to(INDEX)
+    at_c, exists = channel_at(block, channels, INDEX, BC)
     weight = load_channel(w_ptr, at_c, exists, 1.0, ACC)
     bias = load_channel(b_ptr, at_c, exists, 0.0, ACC)
     if ON_CHIP:
         offsets, positions, within, inside = tile_at(
-            0, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+            0, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
         )
         real = real_at(mask_ptr, positions, within, inside)
         x = tl.load(x_ptr + offsets, mask=real, other=0).to(ACC)
-        total, mean, squares = lanes_merge(real.to(tl.int32), x, x * 0)
+        total, mean, squares = tile_statistics(x, real)
         mean, invstd = _conclude(
             total, mean, squares, block, channels,
-            mean_ptr, var_ptr, invstd_ptr, count_ptr, EPS, BC,
+            mean_ptr, var_ptr, invstd_ptr, count_ptr, EPS, INDEX, BC,
         )  # fmt: skip
-        _apply(
-            x, real, inside, offsets, mean, invstd, weight, bias, r_ptr, y_ptr, CODE, SLOPE, ACC
-        )
+        _apply(x, real, inside, offsets, mean, invstd, weight, bias, r_ptr, y_ptr, CODE, SLOPE, ACC)
     else:
         total, mean, squares = _measure(
             x_ptr, mask_ptr, block * 0, per, block, n, channels, units, tiles_s,
-            ACC, UNIT, BN, BC, BS,
+            ACC, INDEX, UNIT, BN, BC, BS,
         )  # fmt: skip
         mean, invstd = _conclude(
             total, mean, squares, block, channels,
-            mean_ptr, var_ptr, invstd_ptr, count_ptr, EPS, BC,
+            mean_ptr, var_ptr, invstd_ptr, count_ptr, EPS, INDEX, BC,
         )  # fmt: skip
         for i in range(per):
             offsets, positions, within, inside = tile_at(
-                block * 0 + per - 1 - i, block, n, channels, units, tiles_s, UNIT, BN, BC, BS
+                block * 0 + per - 1 - i, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
             )
             real = real_at(mask_ptr, positions, within, inside)
             x = tl.load(x_ptr + offsets, mask=real, other=0).to(ACC)

@@ -5,8 +5,11 @@ does it depend on the device: the same input gives the same bits on every GPU of
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+from ._types import index_type
 
 __all__ = ["LIMITS", "Cut", "Limits", "cut"]
 
@@ -16,22 +19,24 @@ class Limits:
     """The numbers of the table.
 
     Args:
-        on_chip: elements of a tile that stays in registers: 16 warps of 32 values per thread leave
-            room for a second tensor and its addresses.
-        tile: elements of a tile that is streamed: 4 warps of 16 values per thread, two 16-byte
+        on_chip: elements of a tile that stays in registers: 16 warps of 16 values per thread. The
+            compiler then spills nothing for sm_90, in the backward with three tensors either;
+            twice as many did.
+        tile: elements of a tile that is streamed: 4 warps of 16 values per thread, four 16-byte
             loads in float32; more registers would lower the number of warps that hide latency.
         programs: wanted in flight: 132 multiprocessors of 16 programs of 4 warps are 2112.
         run: channels of a tile where they lie side by side: 64 of 2 bytes are a line of 128.
         space: longest run of positions in a tile; longer planes are cut.
         narrow: least channels of a tile when there would be few programs: one 32-byte sector.
         few: programs below which tiles are made narrower.
-        cached: bytes of a block of channels that are read twice by one program: some hundred
-            programs of 16 warps are in flight, and 50 MB of cache must hold what they read.
+        cached: bytes of a block of channels that are read twice by one program: two or three
+            programs of 8 warps run on each of 132 multiprocessors, and 50 MB of cache must hold
+            what they read.
         enough: blocks of channels that keep the device busy without cutting along positions.
         splits: partial results per channel that one program merges.
     """
 
-    on_chip: int = 16384
+    on_chip: int = 8192
     tile: int = 2048
     programs: int = 2048
     run: int = 64
@@ -97,10 +102,16 @@ class Cut:
         return self.n, self.channels, self.space // self.unit, self.tiles_s, self.per
 
     @property
-    def meta(self) -> dict[str, int]:
+    def index(self) -> Any:
+        """Type of offsets."""
+        return index_type(self.n * self.channels * self.space)
+
+    @property
+    def meta(self) -> dict[str, Any]:
         """Compile-time sizes, as the kernels take them."""
         block_n, block_c, block_s = self.block
         return {
+            "INDEX": self.index,
             "UNIT": self.unit,
             "BN": block_n,
             "BC": block_c,
@@ -137,12 +148,12 @@ def cut(n: int, channels: int, space: int, dtype: torch.dtype, *, whole: bool) -
 
     if whole and tiles_s == 1 and all_n * block_c * block_s <= LIMITS.on_chip:
         block = all_n, block_c, block_s
-        warps = min(16, max(1, all_n * block_c * block_s // 1024))
+        warps = min(16, max(1, all_n * block_c * block_s // 512))
         return Cut(*sizes, block, 1, 1, 1, True, _power(warps))
 
     bytes_of_block = n * space * block_c * dtype.itemsize
     in_cache = whole and blocks >= LIMITS.enough and bytes_of_block <= LIMITS.cached
-    elements = LIMITS.tile * 4 if in_cache else LIMITS.tile
+    elements = LIMITS.tile * 2 if in_cache else LIMITS.tile
     block_n = min(all_n, max(1, elements // (block_c * block_s)))
     tiles = _ceil(n, block_n) * tiles_s
     wanted = 1 if in_cache else _ceil(LIMITS.programs, blocks)
@@ -150,7 +161,7 @@ def cut(n: int, channels: int, space: int, dtype: torch.dtype, *, whole: bool) -
     splits = _ceil(tiles, per)
 
     return Cut(
-        *sizes, (block_n, block_c, block_s), tiles_s, per, splits, False, 16 if in_cache else 4
+        *sizes, (block_n, block_c, block_s), tiles_s, per, splits, False, 8 if in_cache else 4
     )
 
 

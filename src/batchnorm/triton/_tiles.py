@@ -2,7 +2,8 @@
 
 A tensor is ``(n, channels, space)`` in memory. Channels-last and ``(N, C)`` tensors are the case
 ``space == 1`` with ``n`` rows, so one addressing serves all layouts. A tile is ``[BN, BC, BS]`` of
-it; offsets are 64-bit, because a tensor may hold more than 2³¹ elements.
+it. ``INDEX`` is the type of offsets: 64 bits for a tensor of 2³¹ elements or more, else 32, which
+leaves registers for values.
 """
 
 import triton
@@ -16,22 +17,23 @@ __all__ = [
     "real_at",
     "sum_tile",
     "tile_at",
+    "tile_statistics",
 ]
 
 
 @triton.jit
 def tile_at(
     tile, block, n, channels, units, tiles_s,
-    UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
+    INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
     """Offsets and positions of a tile, and which of it lies in the tensor.
 
     ``space = units * UNIT`` tells the compiler a power of two that divides it: wide loads.
     """
     space = units * UNIT
-    at_n = (tile // tiles_s) * BN + tl.arange(0, BN)[:, None, None].to(tl.int64)
-    at_s = (tile % tiles_s) * BS + tl.arange(0, BS)[None, None, :].to(tl.int64)
-    at_c = block * BC + tl.arange(0, BC)[None, :, None].to(tl.int64)
+    at_n = (tile // tiles_s) * BN + tl.arange(0, BN)[:, None, None].to(INDEX)
+    at_s = (tile % tiles_s) * BS + tl.arange(0, BS)[None, None, :].to(INDEX)
+    at_c = block * BC + tl.arange(0, BC)[None, :, None].to(INDEX)
     within = (at_n < n) & (at_s < space)
     offsets = (at_n * channels + at_c) * space + at_s
     positions = at_n * space + at_s
@@ -40,9 +42,9 @@ def tile_at(
 
 
 @triton.jit
-def channel_at(block, channels, BC: tl.constexpr):
+def channel_at(block, channels, INDEX: tl.constexpr, BC: tl.constexpr):
     """Indices of a block of channels ``[1, BC, 1]`` and which of them exist."""
-    at_c = block * BC + tl.arange(0, BC)[None, :, None].to(tl.int64)
+    at_c = block * BC + tl.arange(0, BC)[None, :, None].to(INDEX)
 
     return at_c, at_c < channels
 
@@ -84,6 +86,20 @@ def lanes_add(count, mean, m2, x, real):
     m2 += tl.where(real, delta * (x - mean), 0.0).to(x.dtype)
 
     return count, mean, m2
+
+
+@triton.jit
+def tile_statistics(x, real):
+    """Count, mean and sum of squared deviations of one tile, x being 0 where it is padded."""
+    total = sum_tile(real.to(tl.int32))
+    size = tl.maximum(total, 1).to(x.dtype)
+    rough = sum_tile(x) / size
+    centre = rough + sum_tile(tl.where(real, x - rough, 0.0).to(x.dtype)) / size
+    spread = tl.where(real, x - centre, 0.0).to(x.dtype)
+    shift = sum_tile(spread)
+    squares = sum_tile(spread * spread) - shift * (shift / size)
+
+    return total, centre, tl.where(squares < 0, 0.0, squares).to(x.dtype)
 
 
 @triton.jit
