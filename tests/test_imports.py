@@ -48,6 +48,17 @@ FOREIGN = {
     "cli": {"torch", "cyclopts", "rich", "safetensors"},
     "stats": {"torch", "rich", "altair"},  # the latter two where they are asked for
     "triton": {"torch", "triton"},
+    # Sinks and callbacks, each where it is asked for.
+    "watch": {
+        "torch",
+        "rich",
+        "pyarrow",
+        "wandb",
+        "mlflow",
+        "lightning",
+        "pytorch_lightning",
+        "transformers",
+    },
 }
 
 

@@ -50,11 +50,12 @@ NAMES = {
     "skip_updates",
     "train_eval_gap",
     "thaw",
+    "watch",
 }
 FUNCTIONS = {"batch_norm", "batch_norm_stats", "update_running"}
 # Imported when they are asked for.
 LATER = {"diagnose"}
-FLOORS = {"layers", "stats", "surgery", "doctor", "watch", "ops", "reference", "lab", "cli"}
+FLOORS = {"layers", "stats", "surgery", "doctor", "ops", "reference", "lab", "cli"}
 
 
 def public(module) -> set[str]:

@@ -43,6 +43,7 @@ from .surgery import freeze as freeze
 from .surgery import insert as insert
 from .surgery import prune_report as prune_report
 from .surgery import thaw as thaw
+from .watch import watch as watch
 
 if _typing.TYPE_CHECKING:
     from .doctor import diagnose as diagnose

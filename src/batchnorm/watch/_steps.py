@@ -22,8 +22,8 @@ def optimizers_of(given: Any) -> list[Optimizer]:
         return []
     found = []
     for one in given if isinstance(given, (list, tuple)) else [given]:
-        while not isinstance(one, Optimizer) and hasattr(one, "optimizer"):
-            one = one.optimizer
+        while isinstance(inner := getattr(one, "optimizer", None), Optimizer):
+            one = inner
         if not isinstance(one, Optimizer):
             raise TypeError(
                 explain(
