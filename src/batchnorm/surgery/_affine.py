@@ -12,11 +12,13 @@ from .. import reference
 from .._types import Activation
 from ..layers import (
     BatchNorm1d,
+    RecurrentBatchNorm,
     SequenceBatchNorm,
     WhitenedBatchNorm1d,
     WhitenedBatchNorm2d,
     WhitenedBatchNorm3d,
 )
+from ..layers._domain_memory import _DomainMemory
 from ._activations import module_of
 
 __all__ = ["Affine", "Folded", "affine_of", "finish", "is_norm", "left_over", "why_no_affine"]
@@ -99,6 +101,10 @@ def why_no_affine(layer: nn.Module) -> str:
         return "freeze() folded it already: thaw(model) first"
     if "forward" in layer.__dict__:
         return "its forward was replaced on the instance"
+    if isinstance(layer, _DomainMemory):
+        return "it has several domains"
+    if isinstance(layer, RecurrentBatchNorm):
+        return "it has statistics of every time step, so no one scale and shift"
     if type(layer).forward not in _FORWARDS and not _is_timm_act(layer):
         return f"{type(layer).__name__} has a forward of its own"
     if isinstance(layer, _LazyNormBase):

@@ -10,6 +10,7 @@ from ..layers import SequenceBatchNorm
 from ._affine import is_norm, left_over, why_no_affine
 from ._fold_plan import Plan, plan_fold
 from ._graph import Graph, Way
+from ._one_domain import domain_left_over
 from ._places import kind, paths_of
 from ._proof import compare, record, widened
 from ._report import Change, Proof, SurgeryReport
@@ -38,8 +39,9 @@ def fold(model: nn.Module, sample: Any = None) -> SurgeryReport:
     The layer gets a new weight and a bias; an ``Identity`` (or the activation that was fused into
     the batch norm) takes the batch norm's place. Works on torch's layers, ours and timm's, before
     or behind ``Conv1d`` to ``Conv3d``, transposed ones and ``Linear``, also grouped, shared, and
-    through dropout and identity. Behind a batch norm a convolution must not pad with zeros,
-    unless the shift is zero.
+    through dropout and identity. Of a batch norm by domain the one that ``batchnorm.domain`` sets
+    during the call, or that the model passes as a number, is folded. Behind a batch norm a
+    convolution must not pad with zeros, unless the shift is zero.
 
     Args:
         model: is changed in place, and stays as it is when the call raises. Batch norms in
@@ -96,7 +98,9 @@ def _folded(model: nn.Module, sample: Any) -> tuple[Surgery, list[Change]]:
     places: dict[nn.Module, nn.Module] = {}
     for layer in plan.folded:
         calls = graph.calls_of(layer)
-        new = left_over(layer, extras=any(len(call.args) + len(call.kwargs) > 1 for call in calls))
+        extras = any(len(call.args) + len(call.kwargs) > 1 for call in calls)
+        one = plan.domains.get(layer)
+        new = left_over(layer, extras) if one is None else domain_left_over(layer, extras, one)
         new.train(layer.training)
         new.__dict__.update({name: layer.__dict__[name] for name in _HOOKS})
         places[layer] = new
@@ -125,6 +129,8 @@ def _changes(
             reason = f"folded into {paths[target]} {where} it{_HOW[graph.way]}"
             if flat and isinstance(target, nn.Linear) and not isinstance(module, SequenceBatchNorm):
                 reason += "; taken to see (N, C)"
+            if module in plan.domains:
+                reason += f"; as domain {plan.domains[module].name}"
             changes.append(Change(path, "replaced", name, kind(places[module]), reason))
         elif module in plan.kernels:
             changes.append(Change(path, "replaced", name, name, "new weight and bias"))

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import nn
 
-from ..layers import SequenceBatchNorm, SyncBatchNorm
-from ._affine import affine_of, is_norm, why_no_affine
+from ..layers import BatchNormGRU, BatchNormLSTM, SequenceBatchNorm, SyncBatchNorm
+from ._affine import Affine, affine_of, is_norm, why_no_affine
 from ._fold_into import Kernel, is_target, why_not_behind, why_not_mixed
 from ._graph import Call, Graph
+from ._one_domain import OneDomain, is_by_domain, one_domain
 
 __all__ = ["Plan", "layer_before", "plan_fold"]
 
@@ -21,11 +22,17 @@ class Plan:
         kernels: the new weight and bias of each layer that takes something in.
         folded: for each batch norm that goes: the layer, and whether the layer comes before it.
         skipped: for each that stays: why.
+        domains: the one domain of layers that have several.
     """
 
     kernels: dict[nn.Module, Kernel] = field(default_factory=dict)
     folded: dict[nn.Module, tuple[nn.Module, bool]] = field(default_factory=dict)
     skipped: dict[nn.Module, str] = field(default_factory=dict)
+    domains: dict[nn.Module, OneDomain] = field(default_factory=dict)
+
+    def affine_of(self, layer: nn.Module) -> Affine:
+        """Scale and shift of a layer, or of the one domain that it is used for."""
+        return affine_of(self.domains.get(layer, layer))
 
 
 def plan_fold(model: nn.Module, graph: Graph) -> Plan:
@@ -33,16 +40,32 @@ def plan_fold(model: nn.Module, graph: Graph) -> Plan:
     plan = Plan()
     called = [module for module in graph.modules() if is_norm(module)]
     for layer in called:
-        reason = _why_not(graph, layer) or _into_layer_before(plan, graph, layer)
-        if reason and not why_no_affine(layer):
-            reason = _into_layer_behind(plan, graph, layer, reason)
+        reason = _why_not(plan, graph, layer)
+        if not reason:
+            reason = _into_layer_before(plan, graph, layer)
+            if reason:
+                reason = _into_layer_behind(plan, graph, layer, reason)
         if reason:
             plan.skipped[layer] = reason
+    inside = {
+        part: whole
+        for whole in model.modules()
+        if _applies_parts(whole)
+        for part in whole.modules()
+    }
     for layer in model.modules():
         if is_norm(layer) and layer not in called:
-            plan.skipped[layer] = why_no_affine(layer) or _unseen(graph)
+            why = why_no_affine(layer)
+            if layer in inside:
+                why = why or f"{type(inside[layer]).__name__} applies it inside"
+            plan.skipped[layer] = why or _unseen(graph)
 
     return plan
+
+
+def _applies_parts(module: nn.Module) -> bool:
+    """Whether a layer of ours has batch norms inside that no model calls."""
+    return isinstance(module, BatchNormLSTM | BatchNormGRU)
 
 
 def _unseen(graph: Graph) -> str:
@@ -52,10 +75,15 @@ def _unseen(graph: Graph) -> str:
     return "it is not called"
 
 
-def _why_not(graph: Graph, layer: nn.Module) -> str:
-    if reason := why_no_affine(layer):
-        return reason
+def _why_not(plan: Plan, graph: Graph, layer: nn.Module) -> str:
     calls = graph.calls_of(layer)
+    if is_by_domain(layer) and not layer.training and layer.running_mean is not None:
+        one = one_domain(layer, calls)
+        if isinstance(one, str):
+            return one
+        plan.domains[layer] = one
+    elif reason := why_no_affine(layer):
+        return reason
     if any({"lengths", "weight", "bias"} & set(call.kwargs) for call in calls):
         return "it is called with lengths, or a weight and bias of the call"
     if graph.way == "export" and layer.weight is None and any(len(c.inputs) > 1 for c in calls):
@@ -71,7 +99,7 @@ def _into_layer_before(plan: Plan, graph: Graph, layer: nn.Module) -> str:
     target = layer_before(graph, layer)
     if isinstance(target, str):
         return target
-    affine = affine_of(layer)
+    affine = plan.affine_of(layer)
     if reason := why_not_mixed(target, affine, out=True):
         return reason
 
@@ -114,7 +142,7 @@ def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) 
     if target is None or not _fits(target, layer, out=False):
         return before
 
-    affine = affine_of(layer)
+    affine = plan.affine_of(layer)
     sources = [graph.source(call) for call in graph.calls_of(target)]
     if _does_more(layer, calls):
         reason = "an activation or residual stands between"
@@ -149,7 +177,7 @@ def _fits(target: nn.Module, layer: nn.Module, *, out: bool) -> bool:
     channels = next(getattr(target, name) for name in names if hasattr(target, name))
     features: Any = layer.running_mean
 
-    return bool(channels == features.numel())
+    return bool(channels == features.shape[-1])
 
 
 def _share_an_axis(target: nn.Module, layer: nn.Module) -> bool:
