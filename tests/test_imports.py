@@ -40,6 +40,8 @@ FOREIGN = {
         "scipy",
         "sklearn",
         "joblib",
+        "polars",
+        "ray",
         "altair",
         "vl_convert",
         "jinja2",

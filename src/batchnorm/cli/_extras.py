@@ -6,7 +6,17 @@ __all__ = ["EXTRAS", "missing_extra"]
 
 EXTRAS = {
     "cli": ("cyclopts", "rich", "safetensors"),
-    "lab": ("altair", "jinja2", "joblib", "numpy", "rich", "scipy", "sklearn", "vl_convert"),
+    "lab": (
+        "altair",
+        "jinja2",
+        "joblib",
+        "numpy",
+        "polars",
+        "rich",
+        "scipy",
+        "sklearn",
+        "vl_convert",
+    ),
 }
 NEEDED_BY = {"cli": "batchnorm: the command line", "lab": "batchnorm demo: the laboratory"}
 

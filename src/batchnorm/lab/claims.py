@@ -20,7 +20,8 @@ class Finding:
         verdict: ``holds``, ``fails`` or ``undecided``.
         effect: the number that decides, with its interval over seeds.
         evidence: one or two sentences with the numbers.
-        size: the effect in standard deviations over seeds (Cohen's d of the pairs); inf without
+        size: how far the effect is from what the rule compares it with, in standard deviations
+            over seeds (for a difference compared with zero: Cohen's d of the pairs); inf without
             spread, NaN from one seed.
     """
 

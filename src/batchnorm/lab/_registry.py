@@ -1,0 +1,38 @@
+"""The experiments that there are, by name."""
+
+import pkgutil
+from importlib import import_module
+
+from .._errors import explain
+from ._experiment import Experiment
+
+__all__ = ["every", "find"]
+
+
+def every() -> dict[str, Experiment]:
+    """All experiments: those modules of ``batchnorm.lab.experiments`` that have an ``EXPERIMENT``.
+
+    Example:
+        >>> "bias" in every()
+        True
+    """
+    package = import_module(".experiments", __package__)
+    names = (found.name for found in pkgutil.iter_modules(package.__path__))
+    modules = (import_module(f".{name}", package.__name__) for name in names)
+    found = (getattr(module, "EXPERIMENT", None) for module in modules)
+
+    return {experiment.name: experiment for experiment in found if experiment is not None}
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = every()
+    if name not in known:
+        rule, cure = "the experiment must be known", f"Use one of {', '.join(known)}"
+        raise ValueError(explain("lab", rule, repr(name), cure))
+
+    return known[name]

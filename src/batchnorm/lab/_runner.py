@@ -1,0 +1,182 @@
+"""Run experiments: the trials that are missing, then the verdicts of all."""
+
+import hashlib
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._errors import explain
+from ._experiment import Budget, Data, Experiment
+from ._registry import find
+from ._study import Study, frame_of, judged
+from ._trial import Measure, Outcome, Trial
+from .environment import environment
+from .parallel import Backend, cores, run_all
+from .store import TrialStore, code_version
+
+__all__ = ["run", "study"]
+
+Load = Callable[[str, Path | None], Any]
+
+
+def run(
+    experiments: str | Experiment | Iterable[str | Experiment],
+    *,
+    budget: Budget = "default",
+    data: Path | None = None,
+    seeds: int | None = None,
+    out: Path = Path("out/lab"),
+    jobs: int | None = None,
+    backend: Backend = "joblib",
+    resume: bool = True,
+    started: Callable[[Experiment, float, float], None] = lambda *_: None,
+    done: Callable[[float], None] = lambda _: None,
+) -> list[Study]:
+    """Run experiments, one after another, each trial once.
+
+    Args:
+        experiments: names, or experiments of your own.
+        budget: ``"smoke"``, ``"default"`` or ``"full"``.
+        data: folder with datasets; those that are not there are left out.
+        seeds: how many, instead of the budget's.
+        out: finished trials are kept in its folder ``trials``; the same call goes on from there.
+        jobs: processes; all cores by default.
+        backend: ``"joblib"`` for processes of this machine, ``"ray"`` for a Ray cluster.
+        resume: False runs every trial again.
+        started: called for each experiment with its work and how much of that is done.
+        done: called after each trial with its work.
+
+    Raises:
+        ValueError: an unknown experiment or budget, no seeds, or no data at all.
+    """
+    if seeds is not None and seeds < 1:
+        rule, cure = "seeds must be at least 1", "Use seeds ≥ 1, or leave it out"
+        raise ValueError(explain("lab", rule, f"seeds={seeds}", cure))
+    if isinstance(experiments, str | Experiment):
+        experiments = [experiments]
+    chosen = [find(item) if isinstance(item, str) else item for item in experiments]
+    for experiment in chosen:
+        experiment.grid(budget)
+
+    return [
+        study(
+            experiment,
+            budget=budget,
+            folder=data,
+            seeds=seeds,
+            store=TrialStore(out / "trials", _code(experiment)),
+            jobs=jobs or cores(),
+            backend=backend,
+            resume=resume,
+            started=started,
+            done=done,
+        )
+        for experiment in chosen
+    ]
+
+
+def study(
+    experiment: Experiment,
+    *,
+    budget: Budget,
+    folder: Path | None,
+    seeds: int | None,
+    store: TrialStore,
+    jobs: int,
+    backend: Backend,
+    resume: bool,
+    started: Callable[[Experiment, float, float], None],
+    done: Callable[[float], None],
+) -> Study:
+    """Run one experiment; see :func:`run`."""
+    clock = time.perf_counter()
+    grid = experiment.grid(budget)
+    grid = grid if seeds is None else replace(grid, seeds=seeds)
+    data, left_out = _data(experiment, grid.datasets, folder)
+    trials = experiment.trials(grid, {name: found.digest for name, found in data.items()})
+    missing = [trial for trial in trials if not (resume and store.load(trial))]
+    # The longest first, so that no process waits for the last one.
+    missing.sort(key=_work, reverse=True)
+    total = sum(map(_work, trials))
+    started(experiment, total, total - sum(map(_work, missing)))
+
+    one = partial(_trial, experiment.measure, experiment.load, folder)
+    report = lambda trial: done(_work(trial))  # noqa: E731
+    run_all(one, missing, store, jobs=jobs, backend=backend, done=report)
+
+    frame = frame_of((trial, _stored(store, trial)) for trial in trials)
+    titles = {name: found.title for name, found in data.items()}
+    return Study(
+        experiment=experiment,
+        budget=budget,
+        grid=grid,
+        trials=frame,
+        claims=tuple(judged(question, frame, titles) for question in experiment.questions),
+        datasets=titles,
+        left_out=left_out,
+        environment=environment(),
+        reused=len(trials) - len(missing),
+        seconds=time.perf_counter() - clock,
+    )
+
+
+def _trial(measure: Measure, load: Load, folder: Path | None, trial: Trial) -> Outcome:
+    """Run one trial; torch's global generator is its own meanwhile."""
+    data = load(trial.dataset, folder)
+    started = time.process_time()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(trial.seed)
+        measured = dict(measure(trial, data))
+
+    return Outcome(measured, time.process_time() - started)
+
+
+def _data(
+    experiment: Experiment, names: Iterable[str], folder: Path | None
+) -> tuple[dict[str, Data], Mapping[str, str]]:
+    """What there is, and why the rest is left out; a file that is there must be right."""
+    found: dict[str, Data] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = experiment.load(name, folder)
+        except (ValueError, OSError) as error:
+            if folder is not None and not isinstance(error, FileNotFoundError):
+                raise
+            left_out[name] = str(error)
+    if not found:
+        rule = "one dataset must be there"
+        cure = "Name the folder with datasets by data= or --data"
+        raise ValueError(explain(f"experiment '{experiment.name}'", rule, f"{left_out}", cure))
+
+    return found, left_out
+
+
+def _work(trial: Trial) -> float:
+    steps = trial.settings.get("steps")
+    return float(steps) if isinstance(steps, int | float) else 1.0
+
+
+def _code(experiment: Experiment) -> str:
+    """Digest of the package's code and of the file that measures."""
+    source = inspect.getsourcefile(inspect.unwrap(experiment.measure))
+    own = Path(source).read_bytes() if source else b""
+
+    return hashlib.sha256(code_version().encode() + own).hexdigest()[:16]
+
+
+def _stored(store: TrialStore, trial: Trial) -> Outcome:
+    stored = store.load(trial)
+    if stored is None:
+        rule = "every finished trial must be readable"
+        cure = "Run again; if it stays, use another folder"
+        got = f"none at '{store.path(trial)}' ({trial})"
+        raise RuntimeError(explain("lab", rule, got, cure))
+
+    return Outcome(**stored)
