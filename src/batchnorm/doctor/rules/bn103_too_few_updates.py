@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .._context import Context
 from .._finding import Finding
 from .._rule import Rule
-from .._statistics import remaining, running, updates
+from .._statistics import pooled, remaining, running, updates
 
 __all__ = ["TooFewUpdates"]
 
@@ -23,7 +24,9 @@ class TooFewUpdates(Rule):
     var = (running_var − w) / (1 − w), shows how far the running statistics are off. A layer is
     named if in the median channel that is more than the noise that an average with this momentum
     has anyway: √(m/(2−m)) of the noise of a batch of 32 values, √(2/32) of the variance and √(1/32)
-    standard deviations. *Info* while the layer trains.
+    standard deviations. Recalibrated statistics have a small count too, so data decides, if there
+    is any: the batches must be twice as near to the corrected statistics as to the running ones.
+    *Info* without data, and while the layer trains.
 
     Why it hurts: evaluation normalises by numbers between the data's and 0 and 1. With 0.001 (often
     a Keras 0.999 rewritten) it takes thousands of batches to forget them.
@@ -48,34 +51,59 @@ class TooFewUpdates(Rule):
             left = remaining(layer)
             if not 0 < left < 1:
                 continue
-            errors = _errors(layer, left)
-            noise = math.sqrt(layer.momentum / (2 - layer.momentum))
-            mean, var = (error / noise for error in errors)
-            if mean > math.sqrt(1 / _VALUES) or var > math.sqrt(2 / _VALUES):
+            corrected = _corrected(layer, left)
+            if corrected is None:
+                continue
+            mean, var = _distance(layer, corrected)
+            noise = math.sqrt(layer.momentum / (2 - layer.momentum) / _VALUES)
+            if mean <= noise and var <= noise * math.sqrt(2):
+                continue
+            sure = _is_confirmed(context, path, corrected)
+            if sure is not False:
                 yield self.finding(
                     path,
                     f"after {updates(layer)} batches at momentum {layer.momentum:g} the initial"
                     f" values still weigh {left:.1%}",
                     "Train on, raise the momentum, or recalibrate",
-                    severity="info" if layer.training else "warning",
+                    severity="warning" if sure and not layer.training else "info",
                     updates=updates(layer),
                     remaining=left,
-                    mean_off=errors[0],
-                    var_off=errors[1],
+                    mean_off=mean,
+                    var_off=var,
                 )
 
 
-def _errors(layer: Any, left: float) -> tuple[float, float]:
-    """In the median channel: the mean's, in standard deviations, and the variance's, relative."""
+def _corrected(layer: Any, left: float) -> tuple[Tensor, Tensor] | None:
+    """Mean and variance without the start; None if they did not start at 0 and 1."""
     found = running(layer)
     if found is None or not all(t.isfinite().all() for t in found):
-        return 0.0, 0.0
-    mean, var = found
-    true_mean, true_var = mean / (1 - left), (var - left) / (1 - left)
-    # Then they did not begin at 0 and 1: they were loaded, and the count was not.
-    if bool((true_var < 0).any()):
-        return 0.0, 0.0
-    true_var = true_var.clamp(min=layer.eps)
-    off = ((mean - true_mean).abs() / true_var.sqrt(), (var - true_var).abs() / true_var)
+        return None
+    mean, var = found[0] / (1 - left), (found[1] - left) / (1 - left)
 
-    return float(torch.median(off[0])), float(torch.median(off[1]))
+    return None if bool((var < 0).any()) else (mean, var.clamp(min=layer.eps))
+
+
+def _distance(layer: Any, other: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """In the median channel: of the means, in standard deviations; of the variances, relative."""
+    found = running(layer)
+    assert found is not None
+    mean = (found[0] - other[0]).abs() / other[1].sqrt()
+    var = (found[1] - other[1]).abs() / other[1]
+
+    return float(torch.median(mean)), float(torch.median(var))
+
+
+def _is_confirmed(context: Context, path: str, corrected: tuple[Tensor, Tensor]) -> bool | None:
+    """Whether the batches are twice as near to the corrected statistics; None without data."""
+    population = None if context.live is None else pooled(context.live.norms.heard[path])
+    found = running(context.layers[path])
+    if population is None or found is None:
+        return None
+    batch = population.result()
+    var = batch.var_unbiased.clamp(min=context.layers[path].eps)
+
+    def square(mean: Tensor, other: Tensor) -> Tensor:
+        ratio = other.clamp(min=1e-30) / var
+        return ((mean - batch.mean).square() / var + ratio.log().square()).median()
+
+    return bool(square(*corrected) < square(*found) / 4)
