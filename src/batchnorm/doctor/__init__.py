@@ -16,3 +16,4 @@ from ._live import Run as Run
 from ._rule import Rule as Rule
 from ._rule import all_rules as all_rules
 from ._runner import diagnose as diagnose
+from ._while_training import while_training as while_training

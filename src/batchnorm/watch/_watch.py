@@ -265,7 +265,7 @@ def watch(
         modules: which to watch: dotted paths, or ``modules(path, module)``; None: batch norms (any
             subclass of torch's) and activations.
         conditions: the condition number of every input, too: an eigenvalue problem per layer.
-        rules: that raise alerts; ``bn.doctor.while_training()`` adds the doctor's.
+        rules: that raise alerts; ``batchnorm.doctor.while_training()`` is one with the doctor's.
         on_alert: ``"warn"``; a function of the :class:`Alert`, which may raise to stop the
             training; None: the recording only.
         name: of the run.
