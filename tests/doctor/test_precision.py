@@ -9,6 +9,7 @@ from batchnorm.doctor import diagnose
 from tests.lab.test_networks import NORMS, SMALL
 
 CLASSES = 10
+LARGE = {"bottleneck", "mobilenet v2", "mobilenet v3", "densenet", "inception"}
 STEPS = 48  # after which 0.9 ** 48 = 0.6 % of the initial statistics are left
 
 
@@ -67,7 +68,7 @@ class Task:
 def networks():
     for name in SMALL:
         for number, norm in enumerate(NORMS[name]):
-            marks = [pytest.mark.slow] if number == 0 or name == "inception" else []
+            marks = [pytest.mark.slow] if number == 0 or name in LARGE else []
             label = f"{name}-{('torch', 'ours')[number]}"
             yield pytest.param(SMALL[name], norm, id=label, marks=marks)
 

@@ -65,7 +65,7 @@ class Heard:
         stats: count, mean and biased variance per channel, of real positions; None where the input
             is not ``(N, C, *)``.
         draws: the same with every example as one independent draw, from which standard errors
-            come; None also for fewer than two examples.
+            come; None also for fewer than two examples, and in eval mode.
     """
 
     batch: int
@@ -131,7 +131,8 @@ class Live:
         run = Run(mode, {path: [] for path in self.layers})
 
         def enter(path: str, layer: nn.Module, args: Any, kwargs: Any) -> None:
-            run.heard[path].append(_heard(layer, args, kwargs, len(run.outputs)))
+            heard = _heard(layer, args, kwargs, len(run.outputs), draws=mode != "eval")
+            run.heard[path].append(heard)
 
         with ExitStack() as stack:
             for path, layer in self.layers.items():
@@ -209,12 +210,14 @@ class Live:
                 layer.train()
 
 
-def _heard(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], batch: int) -> Heard:
+def _heard(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], batch: int, *, draws: bool
+) -> Heard:
     input, mask = input_and_mask(layer, args, kwargs)
     input = input.detach()
     own = has_own_input(layer) if getattr(layer, "running_mean", None) is not None else False
     odd = own or input.dim() < 2 or input.shape[1] != getattr(layer, "num_features", None)
     stats = None if odd else measure(input, mask, "diagnose")
-    draws = None if odd or len(input) < 2 else by_sample(input, mask)
+    drawn = None if odd or len(input) < 2 or not draws else by_sample(input, mask)
 
-    return Heard(batch, tuple(input.shape), input.dtype, mask is not None, stats, draws)
+    return Heard(batch, tuple(input.shape), input.dtype, mask is not None, stats, drawn)
