@@ -20,14 +20,19 @@ function config() {
       labelFontSize: 12, symbolStrokeWidth: 2.5, symbolSize: 250,
     },
     text: { color: soft },
-    axisY: { labelLimit: window.innerWidth < 560 ? 110 : 220 }, // long paths leave room to the chart
   };
+}
+
+// Long names of layers leave two thirds of the width to the chart; what is cut off is their beginning.
+function fitted(spec, width) {
+  const letters = Math.min(40, Math.max(12, Math.round(width / 22)));
+  return spec.params ? { ...spec, params: [{ name: "letters", value: letters }] } : spec;
 }
 
 function draw() {
   for (const [key, spec] of Object.entries(specs)) {
     const place = document.getElementById("chart-" + key);
-    window.vegaEmbed(place, spec, {
+    window.vegaEmbed(place, fitted(spec, place.clientWidth), {
       mode: "vega-lite", renderer: place.dataset.renderer, actions: false, config: config(),
       tooltip: { theme: dark.matches ? "dark" : "light" },
     });

@@ -189,14 +189,24 @@ def _lines(rows: list[dict[str, Any]], runs: Sequence[Run], name: str) -> Any:
         )
     )
     ticks = [
-        {"step": row["step"], "severity": row["severity"], "what": f"{row['code']} {row['name']}"}
+        {
+            "step": row["step"],
+            "severity": row["severity"],
+            "rule": f"{row['code']} {row['name']}",
+            "layer": words(row["path"] or ""),
+            "run": run.title,
+        }
         for run in runs
         for row in run.first_alerts
     ]
+    told = ["run:N", "rule:N", "layer:N", alt.Tooltip("step:Q", format=",")]
     rules = [
         chart([tick for tick in ticks if tick["severity"] == severity])
         .mark_rule(color=colour, strokeDash=[4, 3], opacity=0.8)
-        .encode(x=time("step", domain), tooltip=["what:N", alt.Tooltip("step:Q", format=",")])
+        .encode(
+            x=time("step", domain),
+            tooltip=["run:N", "rule:N", "layer:N", alt.Tooltip("step:Q", format=",")],
+        )
         for severity, colour in SEVERITIES.items()
         if any(tick["severity"] == severity for tick in ticks)
     ]

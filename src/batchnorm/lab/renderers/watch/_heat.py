@@ -8,7 +8,7 @@ import altair as alt
 
 from .._page import Figure, plain_spec
 from .._table import Table
-from ._parts import chart, extent, number, time, words
+from ._parts import CUT, chart, extent, named, number, time, words
 from ._quantities import Shown
 from ._runs import Cell, Run
 
@@ -88,7 +88,7 @@ def _drawn(
     )
     layers = [boxes, *_marks(shown, run, paths, domain)]
 
-    return alt.layer(*layers).properties(width="container", height=_height(len(paths)))
+    return named(alt.layer(*layers)).properties(width="container", height=_height(len(paths)))
 
 
 def _row(cell: Cell, floor: float | None, last: int) -> dict[str, Any]:
@@ -106,6 +106,8 @@ def _places(paths: Iterable[str]) -> alt.Y:
         ticks=False,
         domain=False,
         grid=False,
+        labelExpr=CUT.format("datum.label"),
+        labelLimit=0,
         labelOverlap="greedy",
         labelPadding=6,
     )

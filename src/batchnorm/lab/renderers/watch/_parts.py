@@ -1,6 +1,5 @@
 """What the charts of a watch report share: time, numbers and severities."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,19 @@ import altair as alt
 
 from ._runs import Run
 
-__all__ = ["SEVERITIES", "chart", "colour_of", "extent", "finite", "number", "time", "words"]
+__all__ = [
+    "CUT",
+    "SEVERITIES",
+    "chart",
+    "colour_of",
+    "extent",
+    "named",
+    "number",
+    "severity_colour",
+    "severity_shape",
+    "time",
+    "words",
+]
 
 SEVERITIES = {"error": "#d1383d", "warning": "#b87a00", "info": "#2f7fd6"}
 _SHAPES = {"error": "diamond", "warning": "triangle-up", "info": "circle"}
@@ -36,6 +47,15 @@ def time(field: str, domain: Sequence[int]) -> alt.X:
     return alt.X(f"{field}:Q", title="training step", scale=scale, axis=axis)
 
 
+def named(chart: Any) -> Any:
+    """The chart, whose axis of places cuts long names at the front; the page says where."""
+    return chart.add_params(alt.param(name="letters", value=28))
+
+
+CUT = "truncate({}, letters, 'left')"
+"""Vega's expression for a name of a place on such an axis."""
+
+
 def severity_colour() -> alt.Color:
     """Errors, warnings and notes by colour."""
     scale = alt.Scale(domain=list(SEVERITIES), range=list(SEVERITIES.values()))
@@ -53,11 +73,6 @@ def colour_of(run: Run, runs: Sequence[Run]) -> str:
     alike = [other for other in runs if other.normalised == run.normalised]
     colours = _NORMALISED if run.normalised else _PLAIN
     return colours[alike.index(run) % len(colours)]
-
-
-def finite(values: Sequence[float | None]) -> list[float]:
-    """Those that are numbers."""
-    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def number(value: float) -> str:

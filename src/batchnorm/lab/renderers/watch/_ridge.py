@@ -11,15 +11,15 @@ import altair as alt
 
 from .._page import Figure, plain_spec
 from .._table import Table
-from ._parts import chart, colour_of, extent, number, time, words
+from ._parts import CUT, chart, colour_of, extent, named, number, time, words
 from ._runs import Run
 
 __all__ = ["ridges"]
 
-ROW, LEAST, MOST = 44, 160, 1200
+ROW, LEAST, MOST = 50, 160, 1400
 OVERLAP = 0.7
 """Half height of the widest band, in distances between two rows."""
-WIDE = 8
+WIDE = 12
 """From this ratio of the widest band to the median one on, heights are not linear."""
 
 
@@ -109,7 +109,8 @@ def _drawn(
     axis = alt.Axis(
         title=None,
         values=list(range(len(paths))),
-        labelExpr=f"{names}[datum.value]",
+        labelExpr=CUT.format(f"{names}[datum.value]"),
+        labelLimit=0,
         labelOverlap="greedy",
         labelPadding=6,
         ticks=False,
@@ -130,7 +131,7 @@ def _drawn(
     )
     height = max(LEAST, min(MOST, ROW * len(paths)))
 
-    return alt.layer(band, line, touch).properties(width="container", height=height)
+    return named(alt.layer(band, line, touch)).properties(width="container", height=height)
 
 
 def _row(band: _Band, place: int, heights: Callable[[float], float]) -> dict[str, Any]:
