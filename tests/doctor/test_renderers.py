@@ -64,6 +64,11 @@ class TestTerminal:
         skips = [Skip(f"BN00{i}", "x", "needs loader") for i in (1, 2)]
         assert "did not look: BN001, BN002: needs loader" in str(Diagnosis([], skips))
 
+    def test_counts_have_plurals(self) -> None:
+        kinds = ["error", "warning", "warning", "info", "info"]
+        findings = [Finding("BN001", "x", kind, "", "", "") for kind in kinds]
+        assert "1 error, 2 warnings, 2 info; 0 rules" in str(Diagnosis(findings))
+
     def test_the_model_itself_has_a_name(self) -> None:
         assert "(model)  BN001" in str(made(path=""))
 

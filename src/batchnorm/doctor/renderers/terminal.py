@@ -42,10 +42,16 @@ def _summary(diagnosis: Diagnosis) -> str:
     counts = dict.fromkeys(_COLORS, 0)
     for finding in diagnosis.findings:
         counts[finding.severity] += 1
-    found = ", ".join(f"{count} {severity}" for severity, count in counts.items() if count)
-    looked = "1 rule" if diagnosis.rules == 1 else f"{diagnosis.rules} rules"
+    found = ", ".join(_count(count, severity) for severity, count in counts.items() if count)
+    looked = _count(diagnosis.rules, "rule")
 
     return f"batchnorm doctor: {found or 'nothing found'}; {looked} looked"
+
+
+def _count(count: int, what: str) -> str:
+    plural = "s" if count != 1 and what != "info" else ""
+
+    return f"{count} {what}{plural}"
 
 
 def _table(findings: Sequence[Finding], color: bool, width: int) -> list[str]:
