@@ -1,5 +1,6 @@
 """batchnorm doctor: exit codes, formats, settings, and what --fix writes."""
 
+import inspect
 import json
 
 import pytest
@@ -106,12 +107,14 @@ def name_of(function):
     return f"{__name__}:{function}"
 
 
-def test_sarif_and_annotations_are_chosen_by_format(capsys):
+def test_sarif_and_annotations_point_to_the_function_that_makes_the_model(capsys):
     examine(biased, "--format", "sarif", "--select", "BN001")
     assert json.loads(capsys.readouterr().out)["version"] == "2.1.0"
 
     examine(biased, "--format", "github", "--select", "BN001")
-    assert capsys.readouterr().out.startswith("::warning title=BN001 redundant-bias::0: a bias")
+    line = inspect.getsourcelines(biased)[1]
+    start = f"::warning file={__file__},line={line},title=BN001 redundant-bias::0: a bias"
+    assert capsys.readouterr().out.startswith(start)
 
 
 def test_settings_are_read_from_this_folder_and_options_win(tmp_path, capsys):

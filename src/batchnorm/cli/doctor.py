@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from torch import nn
 
-from ..doctor import Diagnosis, diagnose, read_config
+from ..doctor import Diagnosis, diagnose, place_of_source, read_config
 from ..doctor.renderers import render_github, render_json, render_sarif, render_terminal
 from ._atomic import check_targets
 from ._checkpoint import Checkpoint, check_suffix, load_into, read, write
@@ -82,6 +82,7 @@ def doctor(
             fix=fix,
             config=settings,
         )
+        diagnosis.origin = place_of_source(Named(_WHO, "--model", model).load())
         load = "" if out is None else _write(diagnosis, model, given, settings.select, held, out)
         print(_shown(diagnosis, format))
         if out is not None:  # not on stdout, where the report is alone

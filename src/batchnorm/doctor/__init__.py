@@ -13,6 +13,8 @@ from ._live import Batch as Batch
 from ._live import Heard as Heard
 from ._live import Live as Live
 from ._live import Run as Run
+from ._place import Place as Place
+from ._place import place_of_source as place_of_source
 from ._rule import Rule as Rule
 from ._rule import all_rules as all_rules
 from ._runner import diagnose as diagnose

@@ -79,6 +79,8 @@ class Diagnosis:
         self.rules = rules
         self.places = dict(places or {})
         self.model = model
+        # Where the model is made, for layers that no class of the user's holds.
+        self.origin: Place | None = None
 
     def __len__(self) -> int:
         return len(self.findings)
@@ -106,7 +108,7 @@ class Diagnosis:
 
     def place_of(self, finding: Finding) -> Place | None:
         """The line of the user's own code that holds the layer, as near as can be told."""
-        return self.places.get(finding.path)
+        return self.places.get(finding.path) or self.origin
 
     def to_json(self) -> str:
         """One JSON object; see ``docs/doctor.md``."""
