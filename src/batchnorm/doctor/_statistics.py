@@ -18,6 +18,7 @@ __all__ = [
     "HARMLESS",
     "effective_samples",
     "in_layers",
+    "is_averaged",
     "is_fresh",
     "is_synchronised",
     "pooled",
@@ -29,6 +30,8 @@ __all__ = [
 HARMLESS = 0.25
 """In standard deviations of x̂: what statistics of 16 independent values are off by (1/√16). Wu & He
 2018 (arXiv:1803.08494, table 2) find batches of 16 within half a point of batches of 32."""
+
+_AVERAGES = {"AveragedModel", "ModelEma", "ModelEmaV2", "ModelEmaV3", "ModelEMA", "EMAModel"}
 
 
 def running(layer: Any) -> tuple[Tensor, Tensor] | None:
@@ -68,6 +71,13 @@ def remaining(layer: Any) -> float:
 def is_synchronised(layer: Any) -> bool:
     """Whether a layer shares its statistics between processes."""
     return isinstance(layer, (nn.SyncBatchNorm, SyncBatchNorm))
+
+
+def is_averaged(context: Context) -> bool:
+    """Whether the model is an average of others over training: torch's, or one named so."""
+    names = {type(module).__name__ for module in context.modules.values()}
+
+    return bool(names & _AVERAGES)
 
 
 def pooled(heard: Iterable[Heard]) -> Population | None:

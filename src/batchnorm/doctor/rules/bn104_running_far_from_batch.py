@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from .._context import Context
 from .._finding import Finding
 from .._rule import Rule
-from .._statistics import HARMLESS, in_layers, is_fresh, pooled, running
+from .._statistics import HARMLESS, in_layers, is_averaged, is_fresh, pooled, running
 
 __all__ = ["Apart", "RunningFarFromBatch", "apart", "layers_apart", "output_gap"]
 
@@ -48,7 +47,7 @@ class RunningFarFromBatch(Rule):
 
     def check(self, context: Context) -> Iterator[Finding]:
         """The worst of the layers that are far off."""
-        if any(isinstance(module, AveragedModel) for module in context.modules.values()):
+        if is_averaged(context):  # BN209's
             return
         found = layers_apart(context)
         if found:
