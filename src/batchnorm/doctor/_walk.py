@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..surgery._graph import Call, Graph
 from ._context import Context
 
-__all__ = ["behind", "before", "is_pointwise", "is_shaping", "norm_at", "upstream"]
+__all__ = ["before", "behind", "is_dropout", "is_pointwise", "is_shaping", "norm_at", "upstream"]
 
 Skip = Callable[[Call], bool]
 
@@ -33,6 +34,13 @@ def is_shaping(call: Call) -> bool:
     """Whether values only move."""
     return isinstance(call.module, (nn.Flatten, nn.Unflatten)) or (
         call.kind == "function" and call.target in _SHAPING
+    )
+
+
+def is_dropout(call: Call) -> bool:
+    """Whether it is dropout of any kind, on or off."""
+    return isinstance(call.module, _DropoutNd) or (
+        call.kind == "function" and "dropout" in call.target
     )
 
 

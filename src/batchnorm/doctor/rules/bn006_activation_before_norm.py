@@ -11,7 +11,7 @@ from .._context import Context
 from .._finding import Finding
 from .._layers import has_activation
 from .._rule import Rule
-from .._walk import before, behind, is_pointwise
+from .._walk import before, behind, is_dropout, is_pointwise
 
 __all__ = ["ActivationBeforeNorm"]
 
@@ -67,7 +67,7 @@ class ActivationBeforeNorm(Rule):
 
 def _goes_behind(graph: Graph, call: Call) -> bool:
     """Whether what reads it could take it in."""
-    reader = behind(graph, call)
+    reader = behind(graph, call, is_dropout)
     module: Any = None if reader is None else reader.module
     if isinstance(module, nn.Linear):
         return True

@@ -10,7 +10,7 @@ from ...surgery._graph import Call
 from .._context import Context
 from .._finding import Finding
 from .._rule import Rule
-from .._walk import before, is_pointwise
+from .._walk import before, is_dropout, is_pointwise
 
 __all__ = ["FeaturesLast"]
 
@@ -18,7 +18,7 @@ _LAST = (
     *(nn.Linear, nn.Embedding, nn.LayerNorm, nn.MultiheadAttention),
     *(nn.TransformerEncoder, nn.TransformerEncoderLayer),
 )
-_PASSING = {"getitem", "dropout", "add", "mul"}
+_PASSING = {"getitem", "add", "mul"}
 
 
 class FeaturesLast(Rule):
@@ -72,9 +72,9 @@ class FeaturesLast(Rule):
 
 
 def _is_passing(call: Call) -> bool:
-    dropout = isinstance(call.module, nn.Dropout)
+    named = call.kind == "function" and call.target in _PASSING
 
-    return dropout or is_pointwise(call) or (call.kind == "function" and call.target in _PASSING)
+    return named or is_dropout(call) or is_pointwise(call)
 
 
 def _is_last(call: Call) -> bool:
