@@ -42,17 +42,22 @@ class Ranks:
 
         All ranks make this call. Everything comes out on the CPU, statistics in float64.
         """
-        vector, samples = _packed(heard, self.share)
-        if self.size > 1:
-            if not self._agree(heard, failed):
-                return None
-            vectors, sampled = self._gather(vector), self._gather(samples)
-        elif failed:
+        if self.size == 1 and failed:
             return None
-        else:
-            vectors, sampled = [vector], [samples]
+        if self.size > 1 and not self._agree(heard, failed):
+            return None
 
-        return _united(heard, vectors, sampled)
+        sides = _sides(heard)
+        parts = _packed(sides, self.share)
+        vectors, samples = (
+            [[part] for part in parts] if self.size == 1 else [self._gather(p) for p in parts]
+        )
+        united = _unpacked(sides, vectors, samples)
+        for one in heard:
+            one.input = one.input and united[id(one.input)]
+            one.output = one.output and united[id(one.output)]
+
+        return list(heard)
 
     def _agree(self, heard: Sequence[Heard], failed: bool) -> bool:
         shape = ";".join(f"{h.path} {_layout(h)}" for h in heard)
@@ -69,57 +74,60 @@ class Ranks:
         return [part.cpu() for part in parts]
 
 
-def _sides(heard: Heard) -> list[Values]:
-    return [side for side in (heard.input, heard.output) if side is not None]
+def _sides(heard: Sequence[Heard]) -> list[Values]:
+    """Each once: what leaves a batch norm and enters a ReLU is the same."""
+    sides = (side for one in heard for side in (one.input, one.output) if side is not None)
+
+    return list({id(side): side for side in sides}.values())
 
 
 def _layout(heard: Heard) -> list[int]:
-    own = [side.stats.mean.numel() * (3 if side.spread is None else 4) for side in _sides(heard)]
+    return [
+        0 if side is None else side.stats.mean.numel() * _width(side)
+        for side in (heard.input, heard.output)
+    ]
 
-    return [heard.input is None, heard.output is None, *own]
+
+def _width(side: Values) -> int:
+    return 3 if side.spread is None else 4
 
 
-def _packed(heard: Sequence[Heard], size: int) -> tuple[Tensor, Tensor]:
+def _packed(sides: Sequence[Values], size: int) -> tuple[Tensor, Tensor]:
     """All statistics as one vector, and all samples, padded with NaN, as one matrix."""
-    parts: list[Tensor] = []
-    samples = torch.full((0, size), torch.nan)
-    sides = [side for h in heard for side in _sides(h)]
-    for side in sides:
+    if not sides:
+        return torch.zeros(0, dtype=torch.float64), torch.full((0, size), torch.nan)
+
+    device = sides[0].sample.device
+    parts = [torch.zeros(0, dtype=torch.float64, device=device)]  # all become what this is
+    samples = torch.full((len(sides), size), torch.nan, device=device)
+    for row, side in zip(samples, sides, strict=True):
         stats = side.stats
-        parts += [stats.count.expand_as(stats.mean), stats.mean, stats.var]
-        parts += [] if side.spread is None else [side.spread]
-    if sides:
-        device = sides[0].sample.device
-        samples = torch.full((len(sides), size), torch.nan, device=device)
-        for row, side in zip(samples, sides, strict=True):
-            row[: side.sample.numel()] = side.sample
-        parts = [part.to(device, torch.float64) for part in parts]
+        own = [stats.count.expand_as(stats.mean), stats.mean, stats.var]
+        own += [] if side.spread is None else [side.spread]
+        parts += own if stats.mean.device == device else [part.to(device) for part in own]
+        row[: side.sample.numel()] = side.sample
 
-    vector = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
-
-    return vector.cpu(), samples.cpu()
+    return torch.cat(parts).cpu(), samples.cpu()
 
 
-def _united(heard: Sequence[Heard], vectors: list[Tensor], sampled: list[Tensor]) -> list[Heard]:
-    whole = torch.cat(sampled, 1)
-    at = row = 0
-    for one in heard:
-        sides: list[Values | None] = []
-        for side in (one.input, one.output):
-            if side is None:
-                sides.append(None)
-                continue
-            channels, width = side.stats.mean.numel(), 3 if side.spread is None else 4
-            tables = [v[at : at + channels * width].view(width, channels) for v in vectors]
-            sides.append(_merged(tables, whole[row], side))
-            at, row = at + channels * width, row + 1
-        one.input, one.output = sides
+def _unpacked(
+    sides: Sequence[Values], vectors: Sequence[Tensor], samples: Sequence[Tensor]
+) -> dict[int, Values]:
+    """The id of each side → what all ranks have of it."""
+    whole = torch.cat(list(samples), 1)
+    united, at = {}, 0
+    for side, sample in zip(sides, whole, strict=True):
+        channels = side.stats.mean.numel()
+        end = at + channels * _width(side)
+        tables = [vector[at:end].view(-1, channels) for vector in vectors]
+        united[id(side)] = _merged(tables, sample, side)
+        at = end
 
-    return list(heard)
+    return united
 
 
-def _merged(tables: list[Tensor], sample: Tensor, own: Values) -> Values:
+def _merged(tables: Sequence[Tensor], sample: Tensor, own: Values) -> Values:
     stats = BatchStats.merge_all([BatchStats(t[0], t[1], t[2]) for t in tables])
-    spread = torch.stack([t[3] for t in tables]).sum(0) if own.spread is not None else None
+    spread = None if own.spread is None else torch.stack([t[3] for t in tables]).sum(0)
 
     return Values(stats, spread, sample, None if own.rows is None else own.rows.cpu())

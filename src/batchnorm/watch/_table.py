@@ -20,6 +20,10 @@ from ._values import Values
 
 __all__ = ["Table", "finite"]
 
+# Where histograms begin and end.
+_ENDS = (0.5, 99.5)
+_LEVELS = [f"p{p:02d}" for p in PERCENTILES]
+_EMPTY = dict.fromkeys(LAYER)
 _SYNCED = (nn.SyncBatchNorm, SyncBatchNorm)
 
 
@@ -82,8 +86,9 @@ class Table:
         ]
 
         place = {"type": "layer", "step": step, "seconds": round(seconds, 3)}
+
         return [
-            {name: finite((place | {"order": order} | row).get(name)) for name in LAYER}
+            _EMPTY | place | {"order": order} | {name: finite(row[name]) for name in row}
             for order, row in enumerate(rows)
         ]
 
@@ -124,21 +129,29 @@ def _channels(one: Heard) -> int | None:
 
 def _distributions(sides: Sequence[Values]) -> Iterable[dict[str, Any]]:
     """Of every side: moments, percentiles and histogram."""
-    if not sides:
+    # What leaves a batch norm and enters a ReLU is there twice.
+    places = {id(side): side for side in sides}
+    if not places:
         return []
-    samples = torch.stack([side.sample for side in sides])
-    levels = quantities.percentiles(samples, PERCENTILES).tolist()
-    low, high, counts = (part.tolist() for part in quantities.histograms(samples, BINS))
-    rows = []
-    for at, side in enumerate(sides):
-        mean, std = quantities.overall(side.stats)
-        rows.append(
-            {"mean": mean, "std": std, "nonfinite": quantities.nonfinite(side.stats)}
-            | {f"p{p:02d}": level for p, level in zip(PERCENTILES, levels[at], strict=True)}
-            | {"low": low[at], "high": high[at], "hist": counts[at]}
-        )
+    samples = torch.stack([side.sample for side in places.values()])
+    levels = quantities.percentiles(samples, (*PERCENTILES, *_ENDS))
+    low, high = levels[:, -2], levels[:, -1]
+    constant = low == high
+    low, high = torch.where(constant, low - 0.5, low), torch.where(constant, high + 0.5, high)
+    counts = quantities.histograms(samples, low, high, BINS).tolist()
+    found = {}
+    table = zip(places.items(), levels.tolist(), low.tolist(), high.tolist(), counts, strict=True)
+    for (key, side), row, start, end, own in table:
+        found[key] = _moments(side) | dict(zip(_LEVELS, row, strict=False))
+        found[key] |= {"low": start, "high": end, "hist": own}
 
-    return rows
+    return [found[id(side)] for side in sides]
+
+
+def _moments(side: Values) -> dict[str, Any]:
+    mean, std = quantities.overall(side.stats)
+
+    return {"mean": mean, "std": std, "nonfinite": quantities.nonfinite(side.stats)}
 
 
 def _memory(one: Heard) -> dict[str, float | None]:
@@ -189,7 +202,7 @@ def _affine(module: Any) -> dict[str, float | None]:
 
 def finite(value: Any) -> Any:
     """The value, with seven digits; None for a number that is not finite."""
-    if isinstance(value, float):
-        return float(f"{value:.7g}") if math.isfinite(value) else None
+    if type(value) is not float:
+        return value
 
-    return value
+    return float(f"{value:.7g}") if math.isfinite(value) else None

@@ -25,7 +25,7 @@ from .sinks import Memory, Target, choose
 
 __all__ = ["Watch", "WatchWarning", "watch"]
 
-_SAMPLES = 2048
+_SAMPLES = 1024
 
 
 class WatchWarning(UserWarning):
@@ -239,7 +239,7 @@ def watch(
     model: nn.Module,
     *,
     to: Target = None,
-    every: int = 100,
+    every: int = 200,
     optimizer: Any = None,
     modules: Choice | None = None,
     conditions: bool = False,
@@ -288,7 +288,7 @@ def watch(
     """
     if every < 1:
         raise ValueError(
-            explain("watch", "every= counts steps", f"every={every}", "Use every=100, or 1 for all")
+            explain("watch", "every= counts steps", f"every={every}", "Use every=200, or 1 for all")
         )
 
     return Watch(

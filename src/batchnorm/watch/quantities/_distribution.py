@@ -7,8 +7,6 @@ from torch import Tensor
 
 __all__ = ["histograms", "percentiles"]
 
-_LOW, _HIGH = 0.5, 99.5
-
 
 def percentiles(samples: Tensor, percents: Sequence[float]) -> Tensor:
     """Percentiles of every row, between neighbours by straight line.
@@ -24,43 +22,35 @@ def percentiles(samples: Tensor, percents: Sequence[float]) -> Tensor:
         >>> percentiles(torch.tensor([[4.0, 0.0, 2.0, torch.nan]]), [50, 75])
         tensor([[2., 3.]])
     """
-    ordered, count = _ordered(samples)
-    at = torch.tensor(percents, dtype=ordered.dtype) / 100 * (count - 1).clamp(min=0)[:, None]
-    below = at.floor().long()
-    above = at.ceil().long()
-    found = ordered.gather(1, below).lerp(ordered.gather(1, above), at - below)
+    finite = samples.isfinite()
+    ordered = torch.where(finite, samples, torch.nan).sort(1).values
+    last = finite.sum(1, keepdim=True) - 1
+    at = torch.tensor(percents, dtype=ordered.dtype) / 100 * last.clamp(min=0)
+    below = at.floor()
+    left, right = ordered.gather(1, below.long()), ordered.gather(1, at.ceil().long())
 
-    return torch.where(count[:, None] > 0, found, torch.nan)
+    return left.lerp(right, at - below)
 
 
-def histograms(samples: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Equal bins over each row's middle 99 %; the end bins have what is beyond.
+def histograms(samples: Tensor, low: Tensor, high: Tensor, bins: int) -> Tensor:
+    """Counts in equal bins of every row; the end bins have what is beyond them, too.
 
     Args:
         samples: ``(B, S)``; what is not finite does not count.
+        low: lower ends of the first bins, ``(B,)``.
+        high: upper ends of the last bins, ``(B,)``.
         bins: of a histogram.
 
     Returns:
-        Lower ends ``(B,)``, upper ends ``(B,)``, and counts ``(B, bins)`` int64.
+        ``(B, bins)``, int64.
 
     Example:
-        >>> histograms(torch.tensor([[0.0, 0.0, 1.0, 1.0, 1.0]]), 2)[2]
+        >>> histograms(torch.tensor([[0.0, 0.1, 0.8, 1.0, 7.0]]), torch.zeros(1), torch.ones(1), 2)
         tensor([[2, 3]])
     """
-    low, high = percentiles(samples, (_LOW, _HIGH)).unbind(1)
-    flat = ~(high > low)
-    low, high = torch.where(flat, low - 0.5, low), torch.where(flat, high + 0.5, high)
-
-    inside = (samples - low[:, None]) / (high - low)[:, None] * bins
     finite = samples.isfinite()
-    at = torch.where(finite, inside, 0).floor().clamp(0, bins - 1).long()
+    scale = (bins / (high - low))[:, None]
+    at = ((samples - low[:, None]) * scale).nan_to_num(0.0).clamp(0, bins - 1).long()
     counts = torch.zeros(len(samples), bins, dtype=torch.int64)
 
-    return low, high, counts.scatter_add_(1, at, finite.long())
-
-
-def _ordered(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows in rising order, NaN last, and how many are finite."""
-    finite = samples.isfinite()
-
-    return torch.where(finite, samples, torch.nan).sort(1).values, finite.sum(1)
+    return counts.scatter_add_(1, at, finite.long())

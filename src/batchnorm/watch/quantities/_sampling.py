@@ -37,7 +37,7 @@ def independent(stats: BatchStats, spread: Tensor) -> float:
     worth = (stats.var * stats.count**2 / spread).clamp(max=float(stats.count.max()))
     worth = worth[worth.isfinite()]
 
-    return float(worth.quantile(0.5)) if worth.numel() else torch.nan
+    return float(worth.median()) if worth.numel() else torch.nan
 
 
 def shift(now: BatchStats, before: BatchStats) -> float:
