@@ -40,8 +40,9 @@ def find_layers(model: nn.Module, who: str) -> Found:
     """Batch norm layers, torch's, ours and subclasses of both.
 
     Raises:
-        ValueError: there is none to work on.
+        ValueError: there is none to work on, or the model is lazy and has seen no input.
     """
+    _refuse_lazy(model, who)
     layers: dict[str, Any] = {}
     left: dict[str, str] = {}
     for path, module in model.named_modules():
@@ -65,6 +66,20 @@ def find_layers(model: nn.Module, who: str) -> Found:
     return Found(layers, left)
 
 
+def _refuse_lazy(model: nn.Module, who: str) -> None:
+    """What a first input would build could not be taken back."""
+    for path, module in model.named_modules():
+        if any(map(is_lazy, (*module._parameters.values(), *module._buffers.values()))):
+            raise ValueError(
+                explain(
+                    who,
+                    "lazy layers must have seen an input",
+                    f"{type(module).__name__} at {path!r}",
+                    "Call the model once before",
+                )
+            )
+
+
 def _reason_to_leave(layer: Any) -> str:
     if layer.running_mean is None or layer.running_var is None:
         return "has no running statistics"
@@ -72,8 +87,6 @@ def _reason_to_leave(layer: Any) -> str:
         return "its updates are switched off"
     if "stats" in getattr(layer, "frozen", ()):
         return "its statistics are frozen"
-    if is_lazy(layer.running_mean):
-        return "is lazy and has seen no input"
     others = [
         name
         for name, buffer in layer._buffers.items()

@@ -109,6 +109,8 @@ def why_no_affine(layer: nn.Module) -> str:
         return f"{type(layer).__name__} has a forward of its own"
     if isinstance(layer, _LazyNormBase):
         return "it has not seen its first batch, so its size is unknown"
+    if _is_computed(layer):
+        return "a hook computes its weight or bias at every call (pruning)"
     if any(getattr(layer, name, None) is None for name in _STATISTICS):
         return "it has no running statistics (track_running_stats=False)"
     if layer.training:
@@ -161,6 +163,11 @@ def left_over(layer: Any, extras: bool) -> nn.Module:
     activation: Any = getattr(layer, "activation", "identity")
     slope: float = getattr(layer, "slope", 0.0)
     return Folded(activation, slope) if extras else module_of(activation, slope)
+
+
+def _is_computed(layer: nn.Module) -> bool:
+    names = ("weight", "bias")
+    return any(isinstance(layer.__dict__.get(name), Tensor) for name in names)
 
 
 def _is_timm_act(layer: nn.Module) -> bool:

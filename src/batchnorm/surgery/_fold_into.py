@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from ._affine import Affine
 
-__all__ = ["Kernel", "base_of", "is_target", "why_not_behind", "why_not_mixed"]
+__all__ = ["Kernel", "base_of", "has_own_weight", "is_target", "why_not_behind", "why_not_mixed"]
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -29,6 +29,11 @@ def base_of(module: nn.Module) -> type[nn.Module]:
 def is_target(module: nn.Module | None) -> bool:
     """Whether scale and shift can be folded into this layer; subclasses may compute otherwise."""
     return module is not None and base_of(module) in _TARGETS and "forward" not in module.__dict__
+
+
+def has_own_weight(layer: nn.Module) -> bool:
+    """Whether its weight is a parameter, not what a hook of the old kind puts there."""
+    return "weight" in layer._parameters or parametrize.is_parametrized(layer, "weight")
 
 
 @dataclass(frozen=True)

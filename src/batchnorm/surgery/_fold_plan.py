@@ -7,9 +7,10 @@ from torch import nn
 
 from ..layers import BatchNormGRU, BatchNormLSTM, SequenceBatchNorm, SyncBatchNorm
 from ._affine import Affine, affine_of, is_norm, why_no_affine
-from ._fold_into import Kernel, is_target, why_not_behind, why_not_mixed
+from ._fold_into import Kernel, has_own_weight, is_target, why_not_behind, why_not_mixed
 from ._graph import Call, Graph
 from ._one_domain import OneDomain, is_by_domain, one_domain
+from ._places import HELD, Places
 
 __all__ = ["Plan", "layer_before", "plan_fold"]
 
@@ -19,12 +20,14 @@ class Plan:
     """What folding will do.
 
     Args:
+        places: where the model holds its layers.
         kernels: the new weight and bias of each layer that takes something in.
         folded: for each batch norm that goes: the layer, and whether the layer comes before it.
         skipped: for each that stays: why.
         domains: the one domain of layers that have several.
     """
 
+    places: Places
     kernels: dict[nn.Module, Kernel] = field(default_factory=dict)
     folded: dict[nn.Module, tuple[nn.Module, bool]] = field(default_factory=dict)
     skipped: dict[nn.Module, str] = field(default_factory=dict)
@@ -37,7 +40,7 @@ class Plan:
 
 def plan_fold(model: nn.Module, graph: Graph) -> Plan:
     """Decide for every batch norm of the model, in the order of the calls."""
-    plan = Plan()
+    plan = Plan(Places(model))
     called = [module for module in graph.modules() if is_norm(module)]
     for layer in called:
         reason = _why_not(plan, graph, layer)
@@ -84,6 +87,8 @@ def _why_not(plan: Plan, graph: Graph, layer: nn.Module) -> str:
         plan.domains[layer] = one
     elif reason := why_no_affine(layer):
         return reason
+    if fixed := plan.places.fixed(layer):
+        return f"{fixed} {HELD}"
     if any({"lengths", "weight", "bias"} & set(call.kwargs) for call in calls):
         return "it is called with lengths, or a weight and bias of the call"
     if graph.way == "export" and layer.weight is None and any(len(c.inputs) > 1 for c in calls):
@@ -100,7 +105,7 @@ def _into_layer_before(plan: Plan, graph: Graph, layer: nn.Module) -> str:
     if isinstance(target, str):
         return target
     affine = plan.affine_of(layer)
-    if reason := why_not_mixed(target, affine, out=True):
+    if reason := _why_fixed(plan, target) or why_not_mixed(target, affine, out=True):
         return reason
 
     kernel = plan.kernels.get(target) or Kernel.of(target)
@@ -146,6 +151,8 @@ def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) 
     sources = [graph.source(call) for call in graph.calls_of(target)]
     if _does_more(layer, calls):
         reason = "an activation or residual stands between"
+    elif layer._forward_pre_hooks:
+        reason = "a hook before it may change its input"
     elif graph.is_watched(layer, target):
         reason = "a hook between them would see other values"
     elif any(len(call.args) + len(call.kwargs) > 1 for call in graph.calls_of(target)):
@@ -153,6 +160,7 @@ def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) 
     else:
         reason = (
             _why_not_alone(graph, target, layer, sources)
+            or _why_fixed(plan, target)
             or why_not_behind(target, affine)
             or why_not_mixed(target, affine, out=False)
         )
@@ -192,6 +200,12 @@ def _share_an_axis(target: nn.Module, layer: nn.Module) -> bool:
     return not is_linear or isinstance(layer, nn.BatchNorm1d | nn.SyncBatchNorm | SyncBatchNorm)
 
 
+def _why_fixed(plan: Plan, target: nn.Module) -> str:
+    fixed = plan.places.fixed(target)
+
+    return f"the layer next to it cannot change: {fixed} {HELD}" if fixed else ""
+
+
 def _does_more(layer: nn.Module, calls: list[Call]) -> bool:
     """Whether it is more than a scale and a shift: activation, residual, mask."""
     active = getattr(layer, "activation", "identity") != "identity" or hasattr(layer, "act")
@@ -203,6 +217,8 @@ def _why_not_alone(
 ) -> str:
     if graph.reads_parameters_of(target):
         return "the layer's weight is used elsewhere"
+    if not has_own_weight(target):
+        return "a hook computes the layer's weight at every call: remove it (weight_norm, pruning)"
     if any(other is None or other.module is not layer for other in others):
         return "the layer is shared with calls that go another way"
 

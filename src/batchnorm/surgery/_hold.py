@@ -10,7 +10,7 @@ from ._affine import is_norm, why_no_affine
 from ._fold_plan import layer_before
 from ._folding import FoldedBatchNorm, fold_on_the_fly, folds, unfold
 from ._graph import Graph
-from ._places import kind, paths_of, unreachable_place
+from ._places import HELD, kind, paths_of, unreachable_place
 from ._report import Change
 from ._sources import read
 from ._swap import Surgery
@@ -64,7 +64,7 @@ def _ours(model: nn.Module, layer: nn.Module, stats: bool) -> _BatchNorm | str:
     if not isinstance(layer, nn.modules.batchnorm._BatchNorm):
         return "it is frozen by its class"
     if fixed := unreachable_place(model, layer):
-        return f"{fixed} holds it in a tuple or set, where it cannot be exchanged"
+        return f"{fixed} {HELD}"
     source = read(layer)
     if isinstance(source, str):
         return source

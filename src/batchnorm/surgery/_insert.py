@@ -11,7 +11,7 @@ from ._graph import Graph
 from ._insert_norm import Seen, Start, begin, norm_for, observe, small_eps
 from ._insert_plan import LAYERS, Site, channels_of, find_sites, first_layer
 from ._normalised import Normalised, NormalisedInput, NormalisedSequence
-from ._places import Places, kind, paths_of
+from ._places import HELD, Places, kind, paths_of
 from ._prove import commit_and_prove
 from ._report import Change, SurgeryReport
 from ._swap import Surgery
@@ -129,7 +129,7 @@ def _put(
     fixed = places.fixed(site.behind)
     try:
         if fixed is not None:
-            raise ValueError(f"{fixed} holds it in a tuple or set, where it cannot be exchanged")
+            raise ValueError(f"{fixed} {HELD}")
         norm = norm_for(layer, channels_of(layer), rank, options)
     except ValueError as error:
         return Change(path, "skipped", kind(layer), reason=str(error))

@@ -1,10 +1,14 @@
 """Where a model holds a module: as a child of any number of parents, and in plain attributes."""
 
+from inspect import ismethod
 from typing import Any
 
 from torch import nn
 
-__all__ = ["Places", "kind", "paths_of", "unreachable_place"]
+__all__ = ["HELD", "Places", "kind", "paths_of", "unreachable_place"]
+
+#: Behind the attribute's name: why a layer stays.
+HELD = "holds it in a tuple, set or bound method, where it cannot be exchanged"
 
 
 def kind(module: nn.Module) -> str:
@@ -36,6 +40,7 @@ class Places:
     def __init__(self, model: nn.Module) -> None:
         self._places: dict[nn.Module, list[tuple[Any, Any]]] = {}
         self._fixed: dict[nn.Module, str] = {}
+        self._seen: set[int] = set()
         for path, parent in model.named_modules():
             self._note(parent._modules)
             for key, value in parent.__dict__.items():
@@ -45,12 +50,24 @@ class Places:
     def _look_into(self, parent: nn.Module, path: str, key: str, value: Any) -> None:
         if isinstance(value, nn.Module):
             self._places.setdefault(value, []).append((parent.__dict__, key))
-        elif isinstance(value, (list, dict)):
+        elif ismethod(value) and isinstance(value.__self__, nn.Module):
+            if value.__self__ is not parent:
+                self._fixed.setdefault(value.__self__, path)
+        else:
+            self._look_inside(path, value, fixed=False)
+
+    def _look_inside(self, path: str, value: Any, *, fixed: bool) -> None:
+        """Lists and dicts at any depth; what a tuple or set holds on the way cannot be replaced."""
+        if not isinstance(value, (list, dict, tuple, set, frozenset)) or id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        fixed = fixed or not isinstance(value, (list, dict))
+        if not fixed:
             self._note(value)
-        elif isinstance(value, (tuple, set, frozenset)):
-            for item in value:
-                if isinstance(item, nn.Module):
-                    self._fixed.setdefault(item, path)
+        for item in value.values() if isinstance(value, dict) else value:
+            if fixed and isinstance(item, nn.Module):
+                self._fixed.setdefault(item, path)
+            self._look_inside(path, item, fixed=fixed and not isinstance(item, (list, dict)))
 
     def _note(self, container: Any) -> None:
         items = enumerate(container) if isinstance(container, list) else container.items()
@@ -63,7 +80,7 @@ class Places:
         return self._places.get(module, [])
 
     def fixed(self, module: nn.Module) -> str | None:
-        """An attribute that holds it where it cannot be replaced (a tuple, a set), or None."""
+        """An attribute that holds it where it cannot be replaced, or None."""
         return self._fixed.get(module)
 
 

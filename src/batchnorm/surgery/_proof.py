@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from ._report import Proof
+from ._trace_run import attributes_kept
 
 __all__ = ["Mode", "Recording", "compare", "record", "widened"]
 
@@ -38,7 +39,7 @@ def record(
         modes: ``"eval"``, ``"train"``.
         gradients: of a random cotangent, with respect to parameters and float inputs.
     """
-    with _untouched(model):
+    with attributes_kept(model), _untouched(model):
         return [_record(model, sample, mode, gradients) for mode in modes]
 
 

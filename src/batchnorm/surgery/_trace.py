@@ -9,7 +9,7 @@ from torch import nn
 from ._graph import Graph, Way
 from ._trace_export import trace_by_export
 from ._trace_fx import trace_by_fx, trace_by_parts
-from ._trace_run import trace_by_run
+from ._trace_run import attributes_kept, trace_by_run, unchanged
 
 __all__ = ["trace"]
 
@@ -44,7 +44,7 @@ def trace(model: nn.Module, sample: Any = None, ways: Sequence[Way] = _ALL) -> G
         if sample is None and way in ("export", "run"):
             continue
         try:
-            with _attributes_kept(model):
+            with _kept(model):
                 graph = tracers[way]()
         except Exception as error:
             if way == "run":  # the model cannot run its own sample
@@ -59,17 +59,10 @@ def trace(model: nn.Module, sample: Any = None, ways: Sequence[Way] = _ALL) -> G
 
 
 @contextmanager
-def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """A model that stores what passes through it is left with no tracer's stand-ins."""
-    before = [(module, dict(vars(module))) for module in model.modules()]
-    try:
+def _kept(model: nn.Module) -> Iterator[None]:
+    """A model that stores or counts what passes is left without a tracer's stand-ins and steps."""
+    with attributes_kept(model), unchanged(model):
         yield
-    finally:
-        for module, attributes in before:
-            own = vars(module)
-            for name in [name for name in own if name not in attributes]:
-                del own[name]
-            own.update(attributes)
 
 
 def _first_line(error: Exception) -> str:

@@ -89,6 +89,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _symbolic(model: nn.Module, tracer: _Tracer) -> fx.Graph:
+    if "forward" in model.__dict__:  # which torch.fx does not see
+        raise ValueError("its forward was replaced on the instance")
     signature = inspect.signature(model.forward).parameters.values()
     defaults = {p.name: p.default for p in signature if p.default is not p.empty}
     constant = {

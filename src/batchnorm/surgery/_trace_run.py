@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
 from ._graph import Call, Graph, arguments_of, is_leaf, name_of, paths_of
 
-__all__ = ["trace_by_run", "unchanged"]
+__all__ = ["attributes_kept", "trace_by_run", "unchanged"]
 
 
 def trace_by_run(model: nn.Module, sample: Any) -> Graph:
@@ -32,9 +33,24 @@ def trace_by_run(model: nn.Module, sample: Any) -> Graph:
 
 
 @contextmanager
+def attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Every module has the attributes that it had before."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            own = vars(module)
+            for name in [name for name in own if name not in attributes]:
+                del own[name]
+            own.update(attributes)
+
+
+@contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Restore every buffer, and the random numbers, when the body is done."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = (buffer for buffer in model.buffers() if not is_lazy(buffer))
+    before = [(buffer, buffer.clone()) for buffer in buffers]
     try:
         with torch.random.fork_rng():
             yield

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..layers import SyncBatchNorm
 from ._fuse import Fusions
-from ._places import Places, kind, paths_of
+from ._places import HELD, Places, kind, paths_of
 from ._proof import record
 from ._report import Change
 from ._sources import Source, read
@@ -73,7 +73,7 @@ class Wish:
             return "not chosen by only"
         fixed = self.places.fixed(layer)
         if fixed is not None:
-            return f"{fixed} holds it in a tuple or set, where it cannot be exchanged"
+            return f"{fixed} {HELD}"
 
         return None
 
