@@ -48,10 +48,10 @@ class NonfiniteStatistics(Rule):
                 if (count := _impossible(name, buffer))
             }
             if wrong:
-                parts = " and ".join(f"{count} values of {name}" for name, count in wrong.items())
+                parts = " and ".join(f"{name} ({count})" for name, count in wrong.items())
                 yield self.finding(
                     path,
-                    f"{parts} are not finite or negative where they cannot be",
+                    f"values that no data can have in {parts}",
                     "Find the batch that did it, then recalibrate",
                     **wrong,
                 )

@@ -41,12 +41,13 @@ class LostBatches(Rule):
             lost = getattr(layer, "num_nonfinite", None)
             if lost is None or lost.is_meta or not bool(lost.any()):
                 continue
+            channels = int(lost.count_nonzero())
             yield self.finding(
                 path,
-                f"{int(lost.max())} batches were not finite in {int(lost.count_nonzero())} of"
-                f" {lost.numel()} channels, and were kept out of the statistics",
+                f"batches were not finite in {channels} of {lost.numel()} channels, up to"
+                f" {int(lost.max())} times, and were kept out of the statistics",
                 "Find what overflows: float16, a bad example, a learning rate too high",
                 lost=int(lost.max()),
-                channels=int(lost.count_nonzero()),
+                channels=channels,
                 updates=updates(layer),
             )
