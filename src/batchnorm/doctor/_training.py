@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ._context import Context
 from ._untouched import untouched
 
-__all__ = ["covering", "is_training", "is_updating", "learns", "modes_in_training", "named"]
+__all__ = [
+    "covering",
+    "is_training",
+    "is_updating",
+    "learns",
+    "modes_in_training",
+    "named",
+    "twins",
+]
 
 
 def is_training(context: Context) -> bool:
@@ -50,6 +58,27 @@ def covering(context: Context, paths: Collection[str]) -> dict[str, list[str]]:
             taken |= set(inner)
 
     return chosen
+
+
+def twins(context: Context, path: str) -> Iterator[str]:
+    """Layers at the same place of another module like one around this layer: of its teacher, say.
+
+    Alike: of the same class, with parameters of the same names and shapes.
+    """
+    names = path.split(".")
+    for end in range(1, len(names)):
+        around, inside = ".".join(names[:end]), ".".join(names[end:])
+        for other in context.modules:
+            twin = f"{other}.{inside}"
+            if other != around and twin in context.layers and _alike(context, around, other):
+                yield twin
+
+
+def _alike(context: Context, first: str, second: str) -> bool:
+    modules = (context.modules[first], context.modules[second])
+    shapes = [[(n, tuple(p.shape)) for n, p in m.named_parameters()] for m in modules]
+
+    return type(modules[0]) is type(modules[1]) and shapes[0] == shapes[1]
 
 
 def named(count: int, what: str = "layer") -> str:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor
+
 from ...surgery import Change, SurgeryReport
 from ...surgery._hold import can_hold, plan_hold
 from .._context import Context
 from .._finding import Finding
 from .._operate import operate
 from .._rule import Rule
-from .._training import covering, is_training, is_updating, learns, modes_in_training, named
+from .._training import covering, is_training, is_updating, learns, modes_in_training, named, twins
 from .._walk import upstream
 
 __all__ = ["LiveStatistics"]
@@ -19,8 +21,10 @@ class LiveStatistics(Rule):
     """Weights are frozen by `requires_grad=False`, and the running statistics go on moving.
 
     Checks: a batch norm that updates its statistics in training, though neither its own weight and
-    bias nor any parameter before it is trained, in a model that trains others. One finding per part
-    of the model whose batch norms are all like that.
+    bias nor any parameter before it is trained, in a model that trains others. A momentum teacher
+    is no fault: a part that has a twin of the same class and parameters beside it which is trained
+    (BYOL, MoCo, Mean Teacher). One finding per part of the model whose batch norms are all like
+    that.
 
     Why it hurts: `requires_grad=False` does not stop the statistics, and the next `model.train()`
     undoes `.eval()`. The frozen part then normalises by the new batches in training and drifts
@@ -77,4 +81,17 @@ def _is_left(context: Context, path: str) -> bool:
     before = upstream(context, path)
     weights = [*before, *layer.parameters()]
 
-    return bool(before) and is_updating(layer) and not any(learns(context, p) for p in weights)
+    still = bool(before) and is_updating(layer) and not any(learns(context, p) for p in weights)
+
+    return still and not _is_taught(context, path, before)
+
+
+def _is_taught(context: Context, path: str, before: list[Tensor]) -> bool:
+    """Whether it follows a twin that is trained, and does not feed it."""
+    own = {id(parameter) for parameter in before}
+    for twin in twins(context, path):
+        other = upstream(context, twin)
+        if any(learns(context, p) for p in other) and not own <= {id(p) for p in other}:
+            return True
+
+    return False

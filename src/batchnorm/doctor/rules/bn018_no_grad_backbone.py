@@ -5,14 +5,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree
 
 from ...stats._feed import eager
 from .._context import Context
 from .._finding import Finding
 from .._rule import Rule
-from .._training import covering, is_updating, named
+from .._training import covering, is_updating, named, twins
 from .._untouched import untouched
 
 __all__ = ["NoGradBackbone"]
@@ -50,7 +50,7 @@ class NoGradBackbone(Rule):
         paths = [
             path
             for path, with_grad in heard.items()
-            if not with_grad and not _has_twin(context, path, heard)
+            if not with_grad and not any(heard.get(twin) for twin in twins(context, path))
         ]
         for path, layers in covering(context, paths).items():
             yield self.finding(
@@ -89,24 +89,3 @@ def _heard(context: Context) -> dict[str, bool]:
     leaves = _pytree.tree_leaves(output)
 
     return found if any(isinstance(x, Tensor) and x.requires_grad for x in leaves) else {}
-
-
-def _has_twin(context: Context, path: str, heard: dict[str, bool]) -> bool:
-    """Whether a module around the layer has one like it that runs with gradients."""
-    names = path.split(".")
-    for end in range(1, len(names)):
-        around, inside = ".".join(names[:end]), ".".join(names[end:])
-        module = context.modules[around]
-        for other, twin in context.modules.items():
-            if twin is not module and heard.get(f"{other}.{inside}") and _alike(module, twin):
-                return True
-
-    return False
-
-
-def _alike(module: nn.Module, other: nn.Module) -> bool:
-    if type(module) is not type(other):
-        return False
-    shapes = [[(n, tuple(p.shape)) for n, p in m.named_parameters()] for m in (module, other)]
-
-    return shapes[0] == shapes[1]
