@@ -43,7 +43,13 @@ def index() -> str:
     for prefix, title in GROUPS.items():
         rules = [rule for rule in all_rules() if rule.code.startswith(prefix)]
         if rules:
-            lines += ["", f"## {title}", "", "| code | name | | |", "|---|---|---|---|"]
+            lines += [
+                "",
+                f"## {title}",
+                "",
+                "| code | name | severity | what |",
+                "|---|---|---|---|",
+            ]
             lines += [row(rule) for rule in rules]
 
     return "\n".join(lines) + "\n"
@@ -62,8 +68,8 @@ def lead(rule: Rule) -> str:
 
 
 def text(rule: Rule) -> str:
-    """The docstring."""
-    return inspect.getdoc(type(rule)) or ""
+    """The docstring, as Markdown."""
+    return (inspect.getdoc(type(rule)) or "").replace("``", "`")
 
 
 def page(rule: Rule) -> str:
@@ -75,7 +81,7 @@ def page(rule: Rule) -> str:
         *([f"Needs: {needs}."] if needs else []),
         "`--fix` can cure it." if rule.fixable else "There is no automatic fix.",
     ]
-    body = SECTION.sub(lambda match: f"## {match[1]}\n\n", text(rule).replace("``", "`"))
+    body = SECTION.sub(lambda match: f"## {match[1]}\n\n", text(rule))
     # Sentences begin with a capital under a heading of their own.
     body = re.sub(r"(?<=\n\n)([a-z])", lambda match: match[1].upper(), body)
 

@@ -8,6 +8,9 @@ from batchnorm.doctor import diagnose
 from tests.doctor.test_precision import grave
 from tests.surgery.test_timm import NAMES, create
 
+# Found rightly: its downsampling convolutions have a bias in front of batch norm.
+TRUE = {"hrnet_w18_small": ["BN001"]}
+
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
@@ -18,7 +21,8 @@ def test_a_network_of_timm_gets_nothing_above_info(name) -> None:
     batches = [torch.randn(8, 3, side, side) for _ in range(4)]
     loss_fn = torch.nn.CrossEntropyLoss()
 
-    assert grave(diagnose(model, batches[0], loss_fn=loss_fn, config={})) == [], "new"
+    new = diagnose(model, batches[0], loss_fn=loss_fn, ignore=TRUE.get(name), config={})
+    assert grave(new) == [], "new"
 
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     for batch in batches:
@@ -27,4 +31,5 @@ def test_a_network_of_timm_gets_nothing_above_info(name) -> None:
         optimizer.step()
     bn.recalibrate(model, batches, progress=False)
     model.eval()
-    assert grave(diagnose(model, batches[0], config={})) == [], "deployed"
+    deployed = diagnose(model, batches[0], ignore=TRUE.get(name), config={})
+    assert grave(deployed) == [], "deployed"
