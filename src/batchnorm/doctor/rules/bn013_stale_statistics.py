@@ -26,7 +26,7 @@ class StaleStatistics(Rule):
 
     Example: `bn.freeze(model)` before training from random weights.
 
-    Instead: freeze late, as the last epochs of a training; or `bn.stats.recalibrate` afterwards.
+    Instead: freeze late, as the last epochs of a training; or `bn.recalibrate` afterwards.
 
     Is the fix safe: there is none; frozen statistics are a decision.
 

@@ -30,7 +30,7 @@ class MixedConventions(Rule):
 
     Example: weights of a Keras model in `nn.BatchNorm2d(16, momentum=0.01)`
 
-    Instead: take both from `batchnorm.convert_options({}, "keras", "torch")`.
+    Instead: take both from `batchnorm.surgery.convert_options({}, "keras", "torch")`.
 
     Is the fix safe: there is none; only its author knows where the weights come from.
 

@@ -18,14 +18,13 @@ class NoRunningStatistics(Rule):
     of the model whose batch norms are all like that.
 
     Why it hurts: the answer for one example depends on the others that happen to be in its batch,
-    a batch of one fails or comes out as the bias, and nothing can be folded or exported as a fixed
-    function.
+    a single example in `(N, C)` fails, and nothing can be folded or exported as a fixed function.
 
     Example: `nn.BatchNorm2d(16, track_running_stats=False)` in a served model.
 
-    Instead: `track_running_stats=True`, and `batchnorm.stats.recalibrate(model, loader)` for a
-    model that is trained already. Where batch statistics are meant (transductive few-shot learning,
-    style), say so: `layer.batchnorm_ignore = {"BN016"}`.
+    Instead: `track_running_stats=True`. For a model that is trained already: build it so, load its
+    weights with `strict=False`, and `bn.recalibrate(model, loader)`. Where batch statistics are
+    meant (transductive few-shot learning, style), say so: `layer.batchnorm_ignore = {"BN016"}`.
 
     Is the fix safe: there is none without training data.
 

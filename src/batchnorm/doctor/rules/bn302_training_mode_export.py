@@ -33,7 +33,7 @@ class TrainingModeExport(Rule):
     Example: `torch.export.export(model, (x,))` without `model.eval()` before.
 
     Instead: `model.eval()` before the export; `bn.fold` or `bn.freeze` before that leave no mode to
-    forget. Where the statistics are meant to adapt at inference: `bn.stats.adapt`.
+    forget. Where the statistics are meant to adapt at inference: `bn.adapt`.
 
     Is the fix safe: yes for (2), which is `eval()` on these layers. There is none for (1): export
     again.
