@@ -17,6 +17,7 @@ STABLE_TORCH_LIBRARY_IMPL(batchnorm, CPU, m) {
   m.impl("batch_norm_backward_apply", TORCH_BOX(&bn::batch_norm_backward_apply));
   m.impl("batch_norm_commit_", TORCH_BOX(&bn::batch_norm_commit_));
   m.impl("batch_norm_groups_train", TORCH_BOX(&bn::batch_norm_groups_train));
+  m.impl("batch_norm_groups_merge", TORCH_BOX(&bn::batch_norm_groups_merge));
   m.impl("batch_norm_groups_apply", TORCH_BOX(&bn::batch_norm_groups_apply));
   m.impl("batch_norm_groups_backward", TORCH_BOX(&bn::batch_norm_groups_backward));
 }

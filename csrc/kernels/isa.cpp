@@ -21,7 +21,7 @@ using Element = float16;
 
 void forward(const ForwardArgs& args) {
   if (args.shape.c == 0) return;
-  if (Matrix::fits(args.shape, args.mask != nullptr))
+  if (Matrix::fits(args.shape, args.mask != nullptr, 3))
     RowsForward<Element>(args).run();
   else
     PlanesForward<Element>(args).run();
@@ -29,7 +29,7 @@ void forward(const ForwardArgs& args) {
 
 void backward(const BackwardArgs& args) {
   if (args.shape.c == 0) return;
-  if (Matrix::fits(args.shape, args.mask != nullptr))
+  if (Matrix::fits(args.shape, args.mask != nullptr, 6))
     RowsBackward<Element>(args).run();
   else
     PlanesBackward<Element>(args).run();

@@ -212,4 +212,46 @@ Tensor batch_norm_groups_apply(const Tensor& input, const Tensor& mean, const Te
   return output;
 }
 
+Tensors3 batch_norm_groups_merge(const Tensor& mean, const Tensor& var, const Tensor& count) {
+  STD_TORCH_CHECK(mean.dim() == 2, "batch_norm_groups: mean must be (G, C). Got ", mean.dim(),
+                  " dimensions. Use the results of batch_norm_groups_train.");
+  const int64_t groups = mean.size(0), channels = mean.size(1);
+  const ScalarType type = mean.scalar_type();
+  STD_TORCH_CHECK(count.numel() == groups && count.scalar_type() == ScalarType::Long,
+                  "batch_norm_groups: count must be int64 with one value per group. Got ",
+                  count.numel(), " values for ", groups,
+                  " groups. Use the count of the same call.");
+  const Tensor means = table(mean, groups, channels, type, "mean");
+  const Tensor vars = table(var, groups, channels, type, "var");
+  const Tensor counts = torch::stable::contiguous(count);
+  const int64_t* n = static_cast<const int64_t*>(counts.const_data_ptr());
+  int64_t total = 0;
+  for (int64_t g = 0; g < groups; ++g) total += n[g];
+
+  Tensor whole = allocate(channels, type), whole_var = allocate(channels, type);
+  with_accumulator(type, [&](auto zero) {
+    using A = decltype(zero);
+    const A* m = static_cast<const A*>(means.const_data_ptr());
+    const A* v = static_cast<const A*>(vars.const_data_ptr());
+    std::vector<double> sum(size_t(channels), 0.0), squares(size_t(channels), 0.0);
+    for (int64_t g = 0; g < groups; ++g) {
+      if (n[g] == 0) continue;
+      const double share = double(n[g]) / double(total);
+      for (int64_t c = 0; c < channels; ++c) sum[c] += share * double(m[g * channels + c]);
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      if (n[g] == 0) continue;
+      const double share = double(n[g]) / double(total);
+      for (int64_t c = 0; c < channels; ++c) {
+        const double apart = double(m[g * channels + c]) - sum[c];
+        squares[c] += share * (double(v[g * channels + c]) + apart * apart);
+      }
+    }
+    A* mean_out = static_cast<A*>(whole.mutable_data_ptr());
+    A* var_out = static_cast<A*>(whole_var.mutable_data_ptr());
+    for (int64_t c = 0; c < channels; ++c) mean_out[c] = A(sum[c]), var_out[c] = A(squares[c]);
+  });
+  return {whole, whole_var, allocate_scalar(total)};
+}
+
 }  // namespace bn

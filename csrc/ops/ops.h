@@ -69,6 +69,7 @@ Tensors5 batch_norm_groups_train(const Tensor& input, const OptionalTensor& weig
                                  const OptionalTensor& mask, const Tensor& index, int64_t groups,
                                  const OptionalTensor& rows, double eps, int64_t activation,
                                  double slope);
+Tensors3 batch_norm_groups_merge(const Tensor& mean, const Tensor& var, const Tensor& count);
 Tensor batch_norm_groups_apply(const Tensor& input, const Tensor& mean, const Tensor& invstd,
                                const OptionalTensor& weight, const OptionalTensor& bias,
                                const OptionalTensor& residual, const OptionalTensor& mask,

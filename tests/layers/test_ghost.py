@@ -112,7 +112,8 @@ def test_one_call_whatever_the_number_of_ghost_batches(size):
     layer = bn.GhostBatchNorm1d(4, ghost_batch_size=size)
     with Calls() as calls, torch.no_grad():
         layer(torch.randn(100, 4, 3))
-    assert calls.names == ["batch_norm_groups_train", "batch_norm_commit_"]
+    names = ["batch_norm_groups_train", "batch_norm_groups_merge", "batch_norm_commit_"]
+        assert calls.names == names
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

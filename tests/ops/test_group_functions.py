@@ -168,5 +168,7 @@ def test_groups_merge_to_the_whole_batch():
     c = g.case
     parts = reference.batch_norm_groups_stats(c.input, c.mask, g.index, 4)
     whole = reference.batch_norm_stats(c.input, c.mask)
-    for mine, theirs in zip(reference.batch_norm_groups_merge(*parts), whole, strict=True):
-        torch.testing.assert_close(mine, theirs, **CLOSE)
+    merges = (reference.batch_norm_groups_merge, torch.ops.batchnorm.batch_norm_groups_merge)
+    for merge in merges:
+        for mine, theirs in zip(merge(*parts), whole, strict=True):
+            torch.testing.assert_close(mine, theirs, **CLOSE)

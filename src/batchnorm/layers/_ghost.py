@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import reference
 from .._errors import explain
 from .._types import ActivationName
-from ..ops import Lane, affine_rows, normalise_by_batch, normalise_groups
+from ..ops import Lane, affine_rows, merge_groups, normalise_by_batch, normalise_groups
 from ._batchnorm import _BatchNorm
 from ._memory import Proposal
 from ._policy import OnSingle
@@ -96,7 +95,7 @@ class _GhostBatchNorm(_BatchNorm):
             *(eps, activation, slope),
         )
 
-        return output, reference.batch_norm_groups_merge(*statistics)
+        return output, merge_groups(lane, statistics)
 
     def _index(self, samples: Tensor) -> Tensor:
         """The ghost batch of each sample."""

@@ -21,6 +21,7 @@ from ._group_checks import check_label_values as check_label_values
 from ._group_checks import check_labels as check_labels
 from ._group_commit import commit_groups as commit_groups
 from ._groups import affine_rows as affine_rows
+from ._groups import merge_groups as merge_groups
 from ._groups import normalise_groups as normalise_groups
 from ._groups import normalise_groups_by as normalise_groups_by
 from ._inplace import check_inplace as check_inplace

@@ -119,6 +119,11 @@ def batch_norm_groups_train(
 
 
 @_fake
+def batch_norm_groups_merge(mean: Tensor, var: Tensor, count: Tensor) -> tuple[Tensor, ...]:
+    return mean.new_empty(mean.shape[1]), var.new_empty(var.shape[1]), count.new_empty(())
+
+
+@_fake
 def batch_norm_groups_apply(input: Tensor, *args: Any) -> Tensor:
     return empty_as(input)
 

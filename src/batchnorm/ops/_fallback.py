@@ -108,6 +108,13 @@ def batch_norm_groups_train(input: Tensor, *args: Any) -> tuple[Tensor, ...]:
 
 
 @_fallback
+def batch_norm_groups_merge(
+    mean: Tensor, var: Tensor, count: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return reference.batch_norm_groups_merge(mean, var, count)
+
+
+@_fallback
 def batch_norm_groups_apply(input: Tensor, mean: Tensor, *args: Any) -> Tensor:
     _, weight, bias, _, _, index, rows, *_ = args
     check_groups("batch_norm_groups_apply", input, weight, bias, index, len(mean), rows)

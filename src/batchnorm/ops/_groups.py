@@ -10,6 +10,7 @@ from ._schemas import NAMESPACE
 
 __all__ = [
     "affine_rows",
+    "merge_groups",
     "normalise_groups",
     "normalise_groups_by",
     "normalise_samples",
@@ -19,6 +20,7 @@ __all__ = [
 
 _ops = getattr(torch.ops, NAMESPACE)
 _train = _ops.batch_norm_groups_train.default
+_merge = _ops.batch_norm_groups_merge.default
 _apply = _ops.batch_norm_groups_apply.default
 _BelowAutograd = torch._C._AutoDispatchBelowAutograd
 
@@ -66,6 +68,18 @@ def normalise_groups(
             output, mean, var, _, count = _train(*args)
 
     return output, (mean, var, count)
+
+
+def merge_groups(lane: Lane, statistics: Proposal) -> Proposal:
+    """Statistics of all groups together, ``(C,)``, ``(C,)``, ``()``; detached ones."""
+    if lane is Lane.EAGER:
+        with _BelowAutograd():
+            mean, var, count = _merge(*statistics)
+        return mean, var, count
+
+    merge = _merge if lane is Lane.COMPILED else reference.batch_norm_groups_merge
+    mean, var, count = merge(*statistics)
+    return mean, var, count
 
 
 def normalise_groups_by(

@@ -49,6 +49,8 @@ SCHEMAS: dict[str, str] = {
     f"{_SAVED}, {_ACT}, bool need_grad_residual) -> (Tensor grad_input, Tensor grad_residual)",
     "batch_norm_groups_train": f"(Tensor input, {_AFFINE}, {_EXTRAS}, {_GROUPS}, float eps, {_ACT})"
     " -> (Tensor output, Tensor mean, Tensor var, Tensor invstd, Tensor count)",
+    "batch_norm_groups_merge": "(Tensor mean, Tensor var, Tensor count) -> "
+    "(Tensor mean, Tensor var, Tensor count)",
     "batch_norm_groups_apply": f"(Tensor input, Tensor mean, Tensor invstd, {_AFFINE}, {_EXTRAS}, "
     f"Tensor index, Tensor? rows, {_ACT}) -> Tensor",
     "batch_norm_groups_backward": f"({_BACKWARD}, Tensor count, {_SAVED}, Tensor index, "
