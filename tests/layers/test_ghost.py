@@ -113,7 +113,7 @@ def test_one_call_whatever_the_number_of_ghost_batches(size):
     with Calls() as calls, torch.no_grad():
         layer(torch.randn(100, 4, 3))
     names = ["batch_norm_groups_train", "batch_norm_groups_merge", "batch_norm_commit_"]
-        assert calls.names == names
+    assert calls.names == names
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
