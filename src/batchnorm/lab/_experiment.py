@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import polars as pl
 
 from .._errors import explain
-from ._trial import Measure, Trial, Value
+from ._trial import Measure, MeasureTogether, Trial, Value
 from .claims import Finding
 from .data import load as load_dataset
 
@@ -81,9 +81,12 @@ class Experiment:
         about: what is done, in a few sentences.
         arms: label by name, the one compared against first.
         budgets: a grid each.
-        measure: runs one trial; the same numbers for the same trial, a function of its module.
-        measured: meaning, with the unit, of every name that ``measure`` returns.
+        measured: meaning, with the unit, of every name that a trial returns.
         questions: the claims.
+        measure: runs one trial; the same numbers for the same trial, a function of its module.
+        measure_together: instead of ``measure``: runs trials that differ in nothing but
+            ``together``; each one's numbers do not depend on its company.
+        together: ``seed`` and names of settings.
         keep: False for an arm and settings that make no sense together.
         load: the data by name; from the folder that the user named, if any.
     """
@@ -93,11 +96,19 @@ class Experiment:
     about: str
     arms: Mapping[str, str]
     budgets: Mapping[Budget, Grid]
-    measure: Measure
     measured: Mapping[str, str]
     questions: Sequence[Question]
+    measure: Measure | None = None
+    measure_together: MeasureTogether | None = None
+    together: tuple[str, ...] = ()
     keep: Callable[[str, Mapping[str, Value]], bool] = lambda _arm, _settings: True
     load: Callable[[str, Path | None], Any] = field(default=load_dataset)
+
+    def __post_init__(self) -> None:
+        if (self.measure is None) == (self.measure_together is None):
+            rule, cure = "one function must measure", "Give measure or measure_together"
+            got = "none" if self.measure is None else "two"
+            raise ValueError(explain(f"experiment '{self.name}'", rule, got, cure))
 
     def grid(self, budget: Budget) -> Grid:
         """What `budget` pays for.

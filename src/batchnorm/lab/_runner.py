@@ -2,8 +2,9 @@
 
 import hashlib
 import inspect
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,14 @@ from .._errors import explain
 from ._experiment import Budget, Data, Experiment
 from ._registry import find
 from ._study import Study, frame_of, judged
-from ._trial import Measure, Outcome, Trial
+from ._trial import Measure, MeasureTogether, Outcome, Trial
 from .environment import environment
-from .parallel import Backend, cores, run_all
+from .parallel import Backend, cores, run_groups
 from .store import TrialStore, code_version
 
-__all__ = ["run", "study"]
+__all__ = ["grouped", "run", "study"]
+
+COMPANY = 32  # networks that train together: more are hardly faster
 
 Load = Callable[[str, Path | None], Any]
 
@@ -106,9 +109,16 @@ def study(
     total = sum(map(_work, trials))
     started(experiment, total, total - sum(map(_work, missing)))
 
-    one = partial(_trial, experiment.measure, experiment.load, folder)
-    report = lambda trial: done(_work(trial))  # noqa: E731
-    run_all(one, missing, store, jobs=jobs, backend=backend, done=report)
+    run_groups(
+        partial(
+            _measured, experiment.measure, experiment.measure_together, experiment.load, folder
+        ),
+        grouped(missing, experiment.together, jobs),
+        store,
+        jobs=jobs,
+        backend=backend,
+        done=lambda trial: done(_work(trial)),
+    )
 
     frame = frame_of((trial, _stored(store, trial)) for trial in trials)
     titles = {name: found.title for name, found in data.items()}
@@ -126,15 +136,52 @@ def study(
     )
 
 
-def _trial(measure: Measure, load: Load, folder: Path | None, trial: Trial) -> Outcome:
-    """Run one trial; torch's global generator is its own meanwhile."""
-    data = load(trial.dataset, folder)
+def grouped(
+    trials: Sequence[Trial], together: Collection[str], jobs: int
+) -> Sequence[Sequence[Trial]]:
+    """Trials that run together; without `together` each by itself.
+
+    Args:
+        trials: in the order in which they should run.
+        together: what those of one group may differ in.
+        jobs: processes that should all have something to do.
+    """
+    if not together:
+        return [[trial] for trial in trials]
+    alike: dict[object, list[Trial]] = {}
+    for trial in trials:
+        settings = [(k, v) for k, v in trial.settings.items() if k not in together]
+        seed = None if "seed" in together else trial.seed
+        alike.setdefault((trial.arm, trial.dataset, seed, *settings), []).append(trial)
+    size = min(COMPANY, math.ceil(len(trials) / jobs))
+
+    return [
+        group[start : start + size]
+        for group in alike.values()
+        for start in range(0, len(group), size)
+    ]
+
+
+def _measured(
+    measure: Measure | None,
+    measure_together: MeasureTogether | None,
+    load: Load,
+    folder: Path | None,
+    trials: Sequence[Trial],
+) -> list[Outcome]:
+    """Run the trials of one group; torch's global generator is their own meanwhile."""
+    data = load(trials[0].dataset, folder)
     started = time.process_time()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trial.seed)
-        measured = dict(measure(trial, data))
+        torch.manual_seed(trials[0].seed)
+        if measure_together is not None:
+            found = measure_together(trials, data)
+        else:
+            assert measure is not None
+            found = [measure(trial, data) for trial in trials]
+    share = (time.process_time() - started) / len(trials)
 
-    return Outcome(measured, time.process_time() - started)
+    return [Outcome(dict(measured), share) for measured in found]
 
 
 def _data(
@@ -165,7 +212,9 @@ def _work(trial: Trial) -> float:
 
 def _code(experiment: Experiment) -> str:
     """Digest of the package's code and of the file that measures."""
-    source = inspect.getsourcefile(inspect.unwrap(experiment.measure))
+    function = experiment.measure or experiment.measure_together
+    assert function is not None
+    source = inspect.getsourcefile(inspect.unwrap(function))
     own = Path(source).read_bytes() if source else b""
 
     return hashlib.sha256(code_version().encode() + own).hexdigest()[:16]

@@ -1,10 +1,10 @@
 """One trial: everything that decides its numbers, and the numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Measure", "Outcome", "Trial", "Value"]
+__all__ = ["Measure", "MeasureTogether", "Outcome", "Trial", "Value"]
 
 Value = float | int | str | bool | None
 
@@ -48,7 +48,7 @@ class Outcome:
 
     Args:
         measured: numbers by name; a list for a curve.
-        seconds: processor time.
+        seconds: processor time; a share of it where trials run together.
     """
 
     measured: dict[str, Any]
@@ -56,3 +56,4 @@ class Outcome:
 
 
 Measure = Callable[[Trial, Any], Mapping[str, Any]]
+MeasureTogether = Callable[[Sequence[Trial], Any], Sequence[Mapping[str, Any]]]
