@@ -41,7 +41,7 @@ def values(figure, mark=None):
     """The rows of a mark of a chart, or of its first."""
     marks = figure.spec.get("layer", [figure.spec])
     data = (mark or marks[0]).get("data") or figure.spec["data"]
-    return data["values"] if "values" in data else figure.spec["datasets"][data["name"]]
+    return figure.spec["datasets"][data["name"]]
 
 
 def mark(figure, shape):
@@ -204,7 +204,7 @@ def test_cells_hold_the_recorded_numbers():
         for row in found.layers
         if row["grad_norm"] is not None
     }
-    assert {(c["path"], c["start"]): c["value"] for c in values(figure)} == recorded
+    assert {(c["path"], c["s"]): c["v"] for c in values(figure)} == recorded
     assert len(recorded) == 14
 
 
@@ -245,8 +245,10 @@ def test_zero_has_a_colour_on_a_logarithmic_scale():
 
     scale = figure.spec["layer"][0]["encoding"]["color"]["scale"]
     assert scale["type"] == "log"
-    (zero,) = (cell for cell in values(figure) if cell["value"] == 0)
-    assert zero["shade"] == scale["domain"][0] > 0
+    assert 0 in [cell["v"] for cell in values(figure)]
+    (shade,) = (step["calculate"] for step in figure.spec["layer"][0]["transform"])
+    assert shade == f"max(datum.v, {scale['domain'][0]})"
+    assert scale["domain"][0] > 0
 
 
 @pytest.mark.parametrize(
@@ -259,8 +261,8 @@ def test_a_spike_of_one_step_survives_a_long_run(name, spike):
 
     (figure,) = maps(name, found)
 
-    (cell,) = (c for c in values(figure) if c["value"] == spike)
-    assert cell["start"] <= 777 < cell["end"]
+    (cell,) = (c for c in values(figure) if c["v"] == spike)
+    assert cell["s"] <= 777 < cell["e"]
     assert cell["path"] == rows[0]["path"]
     assert "of up to" in figure.caption
 
@@ -280,7 +282,7 @@ def test_what_is_not_finite_is_crossed_out_and_has_no_colour():
     (figure,) = maps("in_mean", troubled())
 
     bad = [cell for cell in values(figure) if cell["path"] == "blocks.1.relu"]
-    assert [cell["start"] for cell in bad] == [0, 10, 20]
+    assert [cell["s"] for cell in bad] == [0, 10, 20]
     assert [row["step"] for row in values(figure, mark(figure, "cross"))] == [35, 45, 55]
 
 
@@ -388,7 +390,9 @@ def test_alerts_cross_the_logged_numbers():
     (figure,) = _alerts.scalars(runs(troubled()))
 
     rules = [rule for rule in figure.spec["layer"] if rule["mark"]["type"] == "rule"]
-    assert [[row["step"] for row in values(figure, rule)] for rule in rules] == [[30], [20]]
+    filters = [rule["transform"][0]["filter"] for rule in rules]
+    assert filters == ["datum.severity == 'error'", "datum.severity == 'warning'"]
+    assert sorted(row["step"] for row in values(figure, rules[0])) == [20, 30]
 
 
 def test_long_curves_keep_their_ends():
@@ -401,6 +405,23 @@ def test_long_curves_keep_their_ends():
     assert len(rows) <= _alerts.POINTS + 1
     assert rows[0]["step"] == 0
     assert rows[-1]["step"] == 4998
+
+
+def test_a_constant_is_said_and_not_drawn():
+    found = recording(steps=10)
+    found.scalars += [row | {"name": "lr", "value": 0.1} for row in found.scalars]
+
+    assert [figure.title for figure in _alerts.scalars(runs(found))] == ["loss"]
+    assert _alerts.constants(runs(found)) == ["lr: 0.1"]
+
+
+def test_noise_in_the_last_digits_is_no_chart():
+    found = recording(steps=10)
+    for i, row in enumerate(found.layers):
+        row["samples"] = 64 + i / 1e6 if row["samples"] else None
+
+    assert not maps("samples", found)
+    assert _heat.idle(SHOWN["samples"], runs(found)) == pytest.approx(64, rel=1e-3)
 
 
 def test_curves_over_many_decades_are_logarithmic():

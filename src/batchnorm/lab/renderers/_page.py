@@ -100,7 +100,7 @@ def assemble(template: str, figures: Iterable[Figure], **values: object) -> str:
 
 def script_json(value: object) -> object:
     """JSON that cannot end the script element it stands in."""
-    return jinja2.utils.htmlsafe_json_dumps(value)
+    return jinja2.utils.htmlsafe_json_dumps(value, separators=(",", ":"))
 
 
 @lru_cache(maxsize=1)

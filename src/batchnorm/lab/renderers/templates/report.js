@@ -25,7 +25,7 @@ function config() {
 
 // Long names of layers leave two thirds of the width to the chart; what is cut off is their beginning.
 function fitted(spec, width) {
-  const letters = Math.min(40, Math.max(12, Math.round(width / 22)));
+  const letters = Math.min(40, Math.max(12, Math.round(width / 18)));
   return spec.params ? { ...spec, params: [{ name: "letters", value: letters }] } : spec;
 }
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import altair as alt
 
-from .._page import Figure, plain_spec
+from .._page import Figure
 from .._table import Table
 from ._parts import (
     SEVERITIES,
     chart,
     colour_of,
+    drawn,
     extent,
     number,
     severity_colour,
@@ -21,7 +22,7 @@ from ._parts import (
 )
 from ._runs import Run
 
-__all__ = ["alert_lines", "alert_table", "said", "scalars"]
+__all__ = ["alert_lines", "alert_table", "constants", "said", "scalars"]
 
 ROW = 34
 POINTS = 300
@@ -56,12 +57,12 @@ def alert_lines(runs: Sequence[Run]) -> Iterator[Figure]:
                 f"Alerts: {run.title}" if len(runs) > 1 else "Alerts over time",
                 "Each mark is one alert; which layer, and what to do, is in the table below.",
                 f"Time line of {len(run.recording.alerts)} alerts. {said(run)}",
-                plain_spec(_timeline(run, extent(runs))),
+                _timeline(run, extent(runs)),
                 None,
             )
 
 
-def _timeline(run: Run, domain: Sequence[int]) -> Any:
+def _timeline(run: Run, domain: Sequence[int]) -> dict[str, Any]:
     rows = [
         {
             "rule": f"{row['code']} {row['name']}",
@@ -78,7 +79,7 @@ def _timeline(run: Run, domain: Sequence[int]) -> Any:
     tooltip = [alt.Tooltip("step:Q", format=",")]
     tooltip += [alt.Tooltip(f"{name}:N") for name in ("severity", "layer", "message", "remedy")]
     marks = (
-        chart(rows)
+        chart("alerts")
         .mark_point(filled=True, size=110, opacity=0.85)
         .encode(
             x=time("step", domain),
@@ -88,7 +89,7 @@ def _timeline(run: Run, domain: Sequence[int]) -> Any:
             tooltip=tooltip,
         )
     )
-    return marks.properties(width="container", height=ROW * (len(rules) + 1))
+    return drawn(marks, ROW * (len(rules) + 1), alerts=rows)
 
 
 def alert_table(run: Run) -> Table:
@@ -128,12 +129,22 @@ def _value(value: object) -> str:
     return number(value) if isinstance(value, int | float) else str(value)
 
 
+def constants(runs: Sequence[Run]) -> list[str]:
+    """What was logged and never changed, the learning rate perhaps: ``lr: 0.1``."""
+    values: dict[str, set[float]] = {}
+    for row in (row for run in runs for row in run.recording.scalars):
+        if row["value"] is not None:
+            values.setdefault(row["name"], set()).add(row["value"])
+
+    return [f"{name}: {number(found.pop())}" for name, found in values.items() if len(found) == 1]
+
+
 def scalars(runs: Sequence[Run]) -> Iterator[Figure]:
     """The loss and what else was logged: a chart per name, all runs in it, with their alerts."""
     names = dict.fromkeys(row["name"] for run in runs for row in run.recording.scalars)
     for i, name in enumerate(names):
         rows = [row for run in runs for row in _points(run, name)]
-        if not rows:
+        if len({row["value"] for row in rows}) < 2:
             continue
         yield Figure(
             f"scalar-{i}",
@@ -142,7 +153,7 @@ def scalars(runs: Sequence[Run]) -> Iterator[Figure]:
             if any(run.recording.alerts for run in runs)
             else "As it was logged.",
             f"Line chart of {name} over training steps. " + " ".join(_course(rows)),
-            plain_spec(_lines(rows, runs, name)),
+            _lines(rows, runs, name),
             Table(
                 name,
                 ["run", "first", "last", "smallest", "largest"],
@@ -170,7 +181,7 @@ def _course(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{title}: from {number(first)} to {number(last)}."
 
 
-def _lines(rows: list[dict[str, Any]], runs: Sequence[Run], name: str) -> Any:
+def _lines(rows: list[dict[str, Any]], runs: Sequence[Run], name: str) -> dict[str, Any]:
     values = [row["value"] for row in rows]
     log = min(values) > 0 and max(values) / min(values) > WIDE
     scale = alt.Scale(type="log" if log else "linear", zero=False)
@@ -179,7 +190,7 @@ def _lines(rows: list[dict[str, Any]], runs: Sequence[Run], name: str) -> Any:
     legend = alt.Legend(title=None, orient="top", labelLimit=320) if len(runs) > 1 else None
     domain = extent(runs)
     line = (
-        chart(rows)
+        chart("curves")
         .mark_line(strokeWidth=2)
         .encode(
             x=time("step", domain),
@@ -201,13 +212,11 @@ def _lines(rows: list[dict[str, Any]], runs: Sequence[Run], name: str) -> Any:
     ]
     told = ["run:N", "rule:N", "layer:N", alt.Tooltip("step:Q", format=",")]
     rules = [
-        chart([tick for tick in ticks if tick["severity"] == severity])
+        chart("alerts")
+        .transform_filter(f"datum.severity == '{severity}'")
         .mark_rule(color=colour, strokeDash=[4, 3], opacity=0.8)
-        .encode(
-            x=time("step", domain),
-            tooltip=["run:N", "rule:N", "layer:N", alt.Tooltip("step:Q", format=",")],
-        )
+        .encode(x=time("step", domain), tooltip=told)
         for severity, colour in SEVERITIES.items()
         if any(tick["severity"] == severity for tick in ticks)
     ]
-    return alt.layer(*rules, line).properties(width="container", height=240)
+    return drawn(alt.layer(*rules, line), 240, curves=rows, alerts=ticks)

@@ -6,9 +6,9 @@ from typing import Any
 
 import altair as alt
 
-from .._page import Figure, plain_spec
+from .._page import Figure
 from .._table import Table
-from ._parts import CUT, chart, extent, named, number, time, words
+from ._parts import CUT, chart, drawn, extent, named, number, time, words
 from ._quantities import Shown
 from ._runs import Cell, Run
 
@@ -21,15 +21,19 @@ WIDE = 10
 
 def idle(shown: Shown, runs: Sequence[Run]) -> float | None:
     """The number that a quantity has everywhere and always, which needs no chart."""
-    values = {cell.value for run in runs for cell in run.cells(shown.name, shown.choose)}
-    return values.pop() if len(values) == 1 else None
+    values = [cell.value for run in runs for cell in run.cells(shown.name, shown.choose)]
+    return values[0] if values and _alike(min(values), max(values)) else None
+
+
+def _alike(low: float, high: float) -> bool:
+    return high - low <= 1e-3 * max(abs(low), abs(high))
 
 
 def heat_maps(shown: Shown, runs: Sequence[Run]) -> Iterator[Figure]:
     """One chart per run that measured it."""
     cells = {run.key: run.cells(shown.name, shown.choose) for run in runs}
     values = sorted(cell.value for found in cells.values() for cell in found)
-    if not values or values[0] == values[-1]:
+    if not values or _alike(values[0], values[-1]):
         return
     scale = _scale(shown, values)
     for run in runs:
@@ -40,7 +44,7 @@ def heat_maps(shown: Shown, runs: Sequence[Run]) -> Iterator[Figure]:
                 title,
                 _caption(shown, run, values, scale),
                 _alt(shown, found),
-                plain_spec(_drawn(shown, run, found, scale, extent(runs))),
+                _drawn(shown, run, found, scale, extent(runs)),
                 _table(title, found),
                 renderer="canvas",
             )
@@ -69,35 +73,47 @@ def _drawn(
     shown: Shown, run: Run, cells: list[Cell], scale: dict[str, Any], domain: Sequence[int]
 ) -> Any:
     paths = list(dict.fromkeys(cell.path for cell in cells))
-    floor = scale["domain"][0] if scale["type"] == "log" else None
-    rows = [_row(cell, floor, domain[1]) for cell in cells]
-    title = shown.unit or None
-    base = chart(rows).encode(y=_places(paths))
     legend = alt.Legend(
-        title=title, orient="top", format=".2~g", gradientLength=180, gradientThickness=10
+        title=shown.unit or None,
+        orient="top",
+        format=".2~g",
+        gradientLength=180,
+        gradientThickness=10,
     )
-    boxes = base.mark_rect().encode(
-        x=time("start", domain),
-        x2="end:Q",
-        color=alt.Color("shade:Q", scale=alt.Scale(**scale), legend=legend),
-        tooltip=[
-            alt.Tooltip("path:N", title="layer"),
-            alt.Tooltip("start:Q", title="step", format=","),
-            alt.Tooltip("value:Q", title=shown.title, format=".4~g"),
-        ],
+    boxes = (
+        chart("cells")
+        .mark_rect()
+        .encode(
+            x=time("s", domain),
+            x2="e:Q",
+            y=_places(paths),
+            color=alt.Color("shade:Q", scale=alt.Scale(**scale), legend=legend),
+            tooltip=[
+                alt.Tooltip("path:N", title="layer"),
+                alt.Tooltip("s:Q", title="step", format=","),
+                alt.Tooltip("v:Q", title=shown.title, format=".4~g"),
+            ],
+        )
     )
-    layers = [boxes, *_marks(shown, run, paths, domain)]
+    # Zero has no logarithm: it gets the colour of the smallest.
+    floor = scale["domain"][0] if scale["type"] == "log" else None
+    shade = "datum.v" if floor is None else f"max(datum.v, {floor})"
+    boxes = boxes.transform_calculate(shade=shade)
+    marks = _marks(shown, run, paths)
+    layers = [boxes, *(_points(name, paths, domain) for name, found in marks.items() if found)]
+    height = max(LEAST, min(MOST, ROW * len(paths)))
 
-    return named(alt.layer(*layers)).properties(width="container", height=_height(len(paths)))
+    return drawn(
+        named(alt.layer(*layers)), height, cells=[_row(cell, domain[1]) for cell in cells], **marks
+    )
 
 
-def _row(cell: Cell, floor: float | None, last: int) -> dict[str, Any]:
-    value = float(f"{cell.value:.4g}")
-    shade = value if floor is None else max(value, floor)
+def _row(cell: Cell, last: int) -> dict[str, Any]:
+    """Names of one letter: there are tens of thousands of rows in a page."""
     start, after = cell.span.start, cell.span.end
     # A little below its neighbour: browsers leave seams between boxes that only touch.
     end = min(last, after + (after - start) / 8)
-    return {"path": words(cell.path), "start": start, "end": end, "value": value, "shade": shade}
+    return {"path": words(cell.path), "s": start, "e": end, "v": float(f"{cell.value:.4g}")}
 
 
 def _places(paths: Iterable[str]) -> alt.Y:
@@ -114,42 +130,37 @@ def _places(paths: Iterable[str]) -> alt.Y:
     return alt.Y("path:N", sort=[words(path) for path in paths], axis=axis)
 
 
-def _marks(shown: Shown, run: Run, paths: list[str], domain: Sequence[int]) -> Iterator[Any]:
+def _marks(shown: Shown, run: Run, paths: list[str]) -> dict[str, list[dict[str, Any]]]:
     """Crosses where values were not finite, triangles at the first alert of a kind."""
     side = shown.name.split("_")[0]
+    bad: list[Cell] = []
     if side in ("in", "out") and not shown.name.endswith("nonfinite"):
-        bad = run.cells(f"{side}_nonfinite", max)
-        crosses = [_point(c.path, (c.span.start + c.span.end) / 2) for c in bad if c.value > 0]
-        yield from _points(crosses, "cross", "#d1383d", ["path:N"], paths, domain)
-    alerts = [
-        _point(row["path"], row["step"]) | {"alert": f"{row['code']} {row['name']}"}
-        for row in run.first_alerts
+        bad = [cell for cell in run.cells(f"{side}_nonfinite", max) if cell.value > 0]
+    crosses = [
+        {"path": words(cell.path), "step": (cell.span.start + cell.span.end) / 2}
+        for cell in bad
+        if cell.path in paths
     ]
-    yield from _points(alerts, "triangle-up", "#111111", ["path:N", "alert:N"], paths, domain)
+    triangles = [
+        {"path": words(row["path"]), "step": row["step"], "alert": f"{row['code']} {row['name']}"}
+        for row in run.first_alerts
+        if row["path"] in paths
+    ]
+    return {"crosses": crosses, "triangles": triangles}
 
 
-def _point(path: str, step: float) -> dict[str, Any]:
-    return {"path": words(path), "step": step}
-
-
-def _points(
-    rows: list[dict[str, Any]],
-    shape: str,
-    fill: str,
-    tooltip: list[str],
-    paths: list[str],
-    domain: Sequence[int],
-) -> Iterator[Any]:
-    there = [row for row in rows if row["path"] in {words(path) for path in paths}]
-    if there:
-        mark = chart(there).mark_point(
-            shape=shape, fill=fill, stroke="#ffffff", strokeWidth=1.2, size=75, opacity=1
-        )
-        yield mark.encode(x=time("step", domain), y=_places(paths), tooltip=tooltip)
-
-
-def _height(places: int) -> int:
-    return max(LEAST, min(MOST, ROW * places))
+def _points(name: str, paths: list[str], domain: Sequence[int]) -> Any:
+    crosses = name == "crosses"
+    mark = chart(name).mark_point(
+        shape="cross" if crosses else "triangle-up",
+        fill="#d1383d" if crosses else "#111111",
+        stroke="#ffffff",
+        strokeWidth=1.2,
+        size=75,
+        opacity=1,
+    )
+    tooltip = ["path:N"] if crosses else ["path:N", "alert:N"]
+    return mark.encode(x=time("step", domain), y=_places(paths), tooltip=tooltip)
 
 
 def _caption(shown: Shown, run: Run, values: Sequence[float], scale: dict[str, Any]) -> str:

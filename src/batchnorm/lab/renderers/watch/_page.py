@@ -7,7 +7,7 @@ from pathlib import Path
 from ...._errors import explain
 from ....watch import Recording
 from .._page import Figure, assemble
-from ._alerts import alert_lines, alert_table, said, scalars
+from ._alerts import alert_lines, alert_table, constants, said, scalars
 from ._heat import heat_maps, idle
 from ._parts import number
 from ._quantities import SECTIONS
@@ -60,6 +60,7 @@ def render(recordings: Sequence[tuple[str, Recording]], title: str | None = None
         alerts=alerts,
         tables=[alert_table(run) for run in runs if run.recording.alerts],
         scalars=logged,
+        constants=constants(runs),
         sections=sections,
     )
 

@@ -26,6 +26,7 @@ class Shown:
         colours: ``"signed"`` around zero, ``"size"`` from small to large.
         choose: which number of several steps is shown: the one that tells of trouble.
         chosen: that choice in words.
+        about: what it is, where the file format says it by a word for the column before.
     """
 
     name: str
@@ -33,11 +34,12 @@ class Shown:
     colours: Colours = "size"
     choose: Callable[[Iterable[float]], float] = max
     chosen: str = "largest"
+    about: str = ""
 
     @property
     def text(self) -> str:
-        """What it is, as the file format has it."""
-        return _TEXTS[self.name].text
+        """What it is."""
+        return self.about or _TEXTS[self.name].text
 
     @property
     def unit(self) -> str:
@@ -50,8 +52,8 @@ def _signed(name: str, title: str) -> Shown:
     return Shown(name, title, "signed", _farthest, "farthest from zero")
 
 
-def _least(name: str, title: str) -> Shown:
-    return Shown(name, title, "size", min, "smallest")
+def _least(name: str, title: str, about: str = "") -> Shown:
+    return Shown(name, title, "size", min, "smallest", about)
 
 
 SECTIONS: dict[str, tuple[Shown, ...]] = {
@@ -61,7 +63,7 @@ SECTIONS: dict[str, tuple[Shown, ...]] = {
         Shown("in_nonfinite", "Input channels with NaN or infinity"),
         Shown("shift", "Shift of the input distribution"),
         Shown("condition", "Condition number of the inputs"),
-        _least("rank", "Effective rank of the inputs"),
+        _least("rank", "Effective rank of the inputs", "(Σλ)² / Σλ² of their covariance"),
     ),
     "Outputs": (
         _signed("out_mean", "Mean of the outputs"),
@@ -75,9 +77,17 @@ SECTIONS: dict[str, tuple[Shown, ...]] = {
         Shown("distance_std", "Batch deviation against running deviation"),
         Shown("distance_errors", "Distance of the means in standard errors"),
         _least("samples", "Values per channel"),
-        _least("independent", "Independent values per channel"),
+        _least(
+            "independent",
+            "Independent values per channel",
+            "independent values that the batch of a channel is worth",
+        ),
         _least("updates", "Updates of the running statistics"),
-        Shown("updates_per_call", "Updates per call"),
+        Shown(
+            "updates_per_call",
+            "Updates per call",
+            about="updates of the running statistics per call; 2: a recomputation counts",
+        ),
         Shown("stale", "Steps without an update"),
     ),
     "Weights": (

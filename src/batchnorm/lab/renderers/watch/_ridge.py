@@ -9,9 +9,9 @@ from typing import Any
 
 import altair as alt
 
-from .._page import Figure, plain_spec
+from .._page import Figure
 from .._table import Table
-from ._parts import CUT, chart, colour_of, extent, named, number, time, words
+from ._parts import CUT, chart, colour_of, drawn, extent, named, number, time, words
 from ._runs import Run
 
 __all__ = ["ridges"]
@@ -51,7 +51,7 @@ def ridges(runs: Sequence[Run]) -> Iterator[Figure]:
                 f"{what} The line is the mean, the band reaches one standard deviation to both "
                 f"sides. {said}",
                 _alt(what, found),
-                plain_spec(_drawn(found, heights, colour_of(run, runs), extent(runs))),
+                _drawn(found, heights, colour_of(run, runs), extent(runs)),
                 _table(f"{run.title}: mean ± standard deviation", found),
                 renderer="canvas",
             )
@@ -98,13 +98,11 @@ def _drawn(
     heights: Callable[[float], float],
     colour: str,
     domain: Sequence[int],
-) -> Any:
+) -> dict[str, Any]:
     found = list(bands)
     paths = list(dict.fromkeys(band.path for band in found))
     place = {path: i for i, path in enumerate(paths)}
-    base = chart([_row(band, place[band.path], heights) for band in found]).encode(
-        x=time("step", domain), detail="path:N"
-    )
+    base = chart("bands").encode(x=time("step", domain), detail="path:N")
     names = json.dumps([words(path) for path in paths])
     axis = alt.Axis(
         title=None,
@@ -131,7 +129,9 @@ def _drawn(
     )
     height = max(LEAST, min(MOST, ROW * len(paths)))
 
-    return named(alt.layer(band, line, touch)).properties(width="container", height=height)
+    rows = [_row(band, place[band.path], heights) for band in found]
+
+    return drawn(named(alt.layer(band, line, touch)), height, bands=rows)
 
 
 def _row(band: _Band, place: int, heights: Callable[[float], float]) -> dict[str, Any]:
