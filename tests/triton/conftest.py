@@ -12,7 +12,7 @@ SMALL = {
     # Every tensor in several parts, with tiles smaller than most planes.
     "split": {"on_chip": 1, "tile": 64, "space": 32, "programs": 8, "enough": 2**30},
     # Every channel by one program that reads it twice.
-    "cached": {"on_chip": 1, "tile": 16, "enough": 1},
+    "cached": {"on_chip": 1, "tile": 32, "enough": 1},
 }
 
 

@@ -63,11 +63,11 @@ def test_without_parameters(whole, affine):
 
 @pytest.mark.parametrize(("dtype", "layout", "form"), QUICK)
 def test_chain_of_phases(kernels, dtype, layout, form):
-    phases.test_chain_of_phases_matches_oracle(kernels, (3, 4, 5, 5), dtype, layout, form)
+    phases.test_chain_of_phases_matches_oracle(kernels, (3, 3, 4, 5), dtype, layout, form)
 
 
-def test_two_halves_with_agreed_statistics(kernels):
-    phases.test_two_halves_with_agreed_statistics_equal_the_whole(kernels)
+def test_two_halves_with_agreed_statistics(whole):
+    phases.test_two_halves_with_agreed_statistics_equal_the_whole(whole)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -116,7 +116,7 @@ def test_in_place_equals_out_of_place(kernels, layout, form):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("offset", "std"), [(1e4, 1.0), (0.0, 1e-4), (1.0, 1e-4)])
 def test_accurate_far_from_zero_and_near_constant(kernels, layout, offset, std):
-    check_train(kernels, make_case((9, 3, 7, 7), torch.float32, layout, offset=offset, std=std))
+    check_train(kernels, make_case((5, 2, 5, 5), torch.float32, layout, offset=offset, std=std))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

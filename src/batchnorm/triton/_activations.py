@@ -54,7 +54,8 @@ def _tanh(x):
 
 @triton.jit
 def _gelu_bend(pre):
-    return _tanh(_SQRT_2_OVER_PI * (pre + _GELU_CUBIC * pre * pre * pre))
+    # The interpreter wants the tensor on the left of a constant.
+    return _tanh((pre + pre * pre * pre * _GELU_CUBIC) * _SQRT_2_OVER_PI)
 
 
 @triton.jit
@@ -104,7 +105,7 @@ def activation_grad(pre, CODE: tl.constexpr, SLOPE: tl.constexpr):
         d = cdf + pre * tl.exp(-0.5 * pre * pre) * _INV_SQRT_2PI
     elif CODE == _GELU_TANH:
         bend = _gelu_bend(pre)
-        steepness = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC * pre * pre)
+        steepness = (1 + pre * pre * (3 * _GELU_CUBIC)) * _SQRT_2_OVER_PI
         d = 0.5 * (1 + bend) + 0.5 * pre * (1 - bend * bend) * steepness
     elif CODE == _HARDSWISH:
         d = tl.where(pre <= -3, 0.0, tl.where(pre >= 3, 1.0, pre / 3 + 0.5))

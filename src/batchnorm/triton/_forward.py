@@ -172,14 +172,14 @@ def _measure(view: View, mask: Tensor | None, eps: float) -> Statistics:
 
     plan = cut(view.n, view.channels, view.space, view.tensor.dtype, whole=False)
     counts = view.tensor.new_empty((plan.splits, view.channels), dtype=torch.int32)
-    means, squares = view.channel_values(plan.splits), view.channel_values(plan.splits)
+    partial = counts, *(view.channel_values(plan.splits) for _ in range(3))
     stats_kernel[(plan.programs,)](
-        view.tensor, mask, counts, means, squares, *plan.shape_args, plan.blocks, **plan.meta
+        view.tensor, mask, *partial, *plan.shape_args, plan.blocks, **plan.meta
     )
     statistics = _room(view)
     block_p, block_c, programs = plan.merge
     merge_kernel[(programs,)](
-        *(counts, means, squares, *statistics, plan.splits, view.channels),
+        *(*partial, *statistics, plan.splits, view.channels),
         EPS=eps,
         INDEX=plan.index,
         BP=block_p,

@@ -10,6 +10,7 @@ from ._tiles import (
     lanes_merge,
     load_channel,
     real_at,
+    sum_tile,
     tile_at,
     tile_statistics,
 )
@@ -22,19 +23,17 @@ def _measure(
     x_ptr, mask_ptr, start, per, block, n, channels, units, tiles_s, ACC: tl.constexpr,
     INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
-    """Count, mean and squared deviations of ``per`` tiles of a block of channels.
+    """Count, origin, mean less origin, and squared deviations of ``per`` tiles.
 
-    Differences from a value of the channel are what is summed: a large mean costs no digits.
+    The origin is the first tile's mean, rounded: differences from it are what is summed, so a
+    large mean costs no digits, here or where parts are merged.
     """
-    at_c, exists = channel_at(block, channels, INDEX, BC)
-    space = units * UNIT
-    at_n = (start // tiles_s) * BN
-    at_s = (start % tiles_s) * BS
-    first = exists & (at_n < n)
-    if mask_ptr is not None:
-        first = first & (tl.load(mask_ptr + at_n * space + at_s, mask=at_n < n, other=0) != 0)
-    at_first = (at_n * channels + at_c) * space + at_s
-    origin = tl.load(x_ptr + at_first, mask=first, other=0).to(ACC)
+    offsets, positions, within, inside = tile_at(
+        start, block, n, channels, units, tiles_s, INDEX, UNIT, BN, BC, BS
+    )
+    real = real_at(mask_ptr, positions, within, inside)
+    first = tl.load(x_ptr + offsets, mask=real, other=0).to(ACC)
+    origin = sum_tile(first) / tl.maximum(sum_tile(real.to(tl.int32)), 1).to(ACC)
 
     count = tl.zeros((BN, BC, BS), tl.int32)
     mean = tl.zeros((BN, BC, BS), ACC)
@@ -48,7 +47,7 @@ def _measure(
         count, mean, m2 = lanes_add(count, mean, m2, x - origin, real)
     total, centre, squares = lanes_merge(count, mean, m2)
 
-    return total, origin + centre, squares
+    return total, origin, centre, squares
 
 
 @triton.jit
@@ -74,7 +73,7 @@ def _conclude(
 
 @triton.jit
 def stats_kernel(
-    x_ptr, mask_ptr, counts_ptr, means_ptr, squares_ptr,
+    x_ptr, mask_ptr, counts_ptr, origins_ptr, means_ptr, squares_ptr,
     n, channels, units, tiles_s, per, blocks,
     INDEX: tl.constexpr, UNIT: tl.constexpr, BN: tl.constexpr, BC: tl.constexpr, BS: tl.constexpr,
 ):  # fmt: skip
@@ -82,20 +81,21 @@ def stats_kernel(
     ACC: tl.constexpr = means_ptr.dtype.element_ty
     pid = tl.program_id(0).to(INDEX)
     block, split = pid % blocks, pid // blocks
-    total, mean, squares = _measure(
+    total, origin, mean, squares = _measure(
         x_ptr, mask_ptr, split * per, per, block, n, channels, units, tiles_s,
         ACC, INDEX, UNIT, BN, BC, BS,
     )  # fmt: skip
     at_c, exists = channel_at(block, channels, INDEX, BC)
     at = split * channels + at_c
     tl.store(counts_ptr + at, total, mask=exists)
+    tl.store(origins_ptr + at, origin, mask=exists)
     tl.store(means_ptr + at, mean, mask=exists)
     tl.store(squares_ptr + at, squares, mask=exists)
 
 
 @triton.jit
 def merge_kernel(
-    counts_ptr, means_ptr, squares_ptr, mean_ptr, var_ptr, invstd_ptr, count_ptr,
+    counts_ptr, origins_ptr, means_ptr, squares_ptr, mean_ptr, var_ptr, invstd_ptr, count_ptr,
     splits, channels,
     EPS: tl.constexpr, INDEX: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
@@ -107,15 +107,14 @@ def merge_kernel(
     here = exists & (split < splits)
     at = split * channels + at_c
     count = tl.load(counts_ptr + at, mask=here, other=0)
-    mean = tl.load(means_ptr + at, mask=here, other=0)
+    centre = tl.load(means_ptr + at, mask=here, other=0)
     squares = tl.load(squares_ptr + at, mask=here, other=0)
-    # Differences from one of the means, as in each split.
-    origin = tl.load(means_ptr + at_c, mask=exists, other=0)
-    total, centre, squares = lanes_merge(
-        count.to(tl.int64), tl.where(count > 0, mean - origin, 0.0).to(ACC), squares
-    )
+    first = tl.load(origins_ptr + at_c, mask=exists, other=0)
+    away = tl.load(origins_ptr + at, mask=here, other=0) - first
+    mean = tl.where(count > 0, away + centre, 0.0).to(ACC)
+    total, centre, squares = lanes_merge(count.to(tl.int64), mean, squares)
     _conclude(
-        total, origin + centre, squares, block, channels,
+        total, first + centre, squares, block, channels,
         mean_ptr, var_ptr, invstd_ptr, count_ptr, EPS, INDEX, BC,
     )  # fmt: skip
 
@@ -193,12 +192,12 @@ def train_kernel(
         )  # fmt: skip
         _apply(x, real, inside, offsets, mean, invstd, weight, bias, r_ptr, y_ptr, CODE, SLOPE, ACC)
     else:
-        total, mean, squares = _measure(
+        total, origin, mean, squares = _measure(
             x_ptr, mask_ptr, block * 0, per, block, n, channels, units, tiles_s,
             ACC, INDEX, UNIT, BN, BC, BS,
         )  # fmt: skip
         mean, invstd = _conclude(
-            total, mean, squares, block, channels,
+            total, origin + mean, squares, block, channels,
             mean_ptr, var_ptr, invstd_ptr, count_ptr, EPS, INDEX, BC,
         )  # fmt: skip
         for i in range(per):
