@@ -109,7 +109,7 @@ def sides(
 
 
 def overhead(net: Net, every: int, rounds: int) -> dict[str, object]:
-    """Processor seconds per round of both sides, the ratio of each round, and whether the weights agree."""
+    """Processor seconds per round of both sides, what each round costs, and whether bits agree."""
     with tempfile.TemporaryDirectory() as folder:
 
         def watcher(side: Side) -> AbstractContextManager[Any]:

@@ -30,7 +30,7 @@ class Door:
     def __init__(self, outer: nn.Module, inner: nn.Module, recorder: Recorder) -> None:
         self._outer, self._inner, self._recorder = outer, inner, recorder
         self._stack = ExitStack()
-        self._aside = False
+        self._aside = self._beside = False
         self.batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def open(self) -> None:
@@ -64,7 +64,7 @@ class Door:
         outer._compiled_call_impl = call
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.compiler.is_compiling() or not self._inner.training:
+        if torch.compiler.is_compiling() or self._beside or not self._inner.training:
             return
 
         self.batch = args, kwargs
@@ -72,8 +72,10 @@ class Door:
             self._recorder.guarded(self._run_aside, args, kwargs)
 
     def _run_aside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._beside = True  # the run comes through this door itself
         try:
             self._recorder.install()
             run_aside(self._inner, args, kwargs)
         finally:
             self._recorder.remove()
+            self._beside = False
