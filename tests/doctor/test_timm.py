@@ -8,8 +8,8 @@ from batchnorm.doctor import diagnose
 from tests.doctor.test_precision import grave
 from tests.surgery.test_timm import NAMES, create
 
-# Found rightly: its downsampling convolutions have a bias in front of batch norm.
-TRUE = {"hrnet_w18_small": ["BN001"]}
+# Found rightly: these have convolutions with a bias in front of batch norm.
+TRUE = {"hrnet_w18_small": ["BN001"], "rexnet_100": ["BN001"]}
 
 
 @pytest.mark.slow
