@@ -287,3 +287,19 @@ def test_layers_with_a_forward_of_their_own_are_named():
     report = train_eval_gap(model, torch.randn(8, 3))
     assert report.left == {"0": "Odd has a forward of its own"}
     assert OnlineAdapter(model).left == report.left
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        lambda model, x: recalibrate(model, [x]),
+        lambda model, x: adapt(model, [x]),
+        lambda model, x: train_eval_gap(model, x),
+        lambda model, x: OnlineAdapter(model)(x),
+    ],
+)
+def test_lazy_models_are_refused_and_stay_lazy(tool):
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.BatchNorm2d(4))
+    with pytest.raises(ValueError, match="lazy layers must have seen an input"):
+        tool(model, torch.randn(2, 3, 6, 6))
+    assert type(model[1]) is nn.LazyBatchNorm2d

@@ -1,9 +1,10 @@
 """Fold batch norm into the layers around it, for inference."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._errors import explain
 from ..layers import SequenceBatchNorm
@@ -14,7 +15,7 @@ from ._one_domain import domain_left_over
 from ._places import kind, paths_of
 from ._proof import compare, record, widened
 from ._report import Change, Proof, SurgeryReport
-from ._swap import Surgery, carry_over
+from ._swap import Surgery, carry_over, refuse_wrapped
 from ._trace import trace
 
 __all__ = ["check_rounding", "fold"]
@@ -55,7 +56,8 @@ def fold(model: nn.Module, sample: Any = None) -> SurgeryReport:
 
     Raises:
         ValueError: the model has no batch norm, or all of them are in training mode.
-        RuntimeError: folding changed the outputs by more than rounding.
+        RuntimeError: folding changed the outputs by more than rounding, or
+            DistributedDataParallel has wrapped the model.
 
     Example:
         >>> conv, norm = torch.nn.Conv2d(3, 4, 3), batchnorm.BatchNorm2d(4, activation="relu")
@@ -68,6 +70,7 @@ def fold(model: nn.Module, sample: Any = None) -> SurgeryReport:
         )
     """
     _check(model)
+    refuse_wrapped("fold", model)
     exact = sample is not None and _check_exact(model, sample)
 
     before = [] if sample is None else record(model, sample, gradients=False)
@@ -89,7 +92,7 @@ def fold(model: nn.Module, sample: Any = None) -> SurgeryReport:
 def _folded(model: nn.Module, sample: Any) -> tuple[Surgery, list[Change]]:
     """Fold without proof."""
     graph = trace(model, sample)
-    plan = plan_fold(model, graph)
+    plan = plan_fold(model, graph, _dims(model, sample))
     surgery = Surgery("fold", model)
     for target, kernel in plan.kernels.items():
         new = kernel.made()
@@ -109,6 +112,26 @@ def _folded(model: nn.Module, sample: Any) -> tuple[Surgery, list[Change]]:
     surgery.commit()
 
     return surgery, changes
+
+
+def _dims(model: nn.Module, sample: Any) -> dict[nn.Module, int]:
+    """Of the inputs of batch norms; without a sample nobody knows."""
+    dims: dict[nn.Module, int] = {}
+    if sample is None:
+        return dims
+
+    def see(layer: nn.Module, args: Any, kwargs: Any) -> None:
+        input = next(iter((*args, *kwargs.values())), None)
+        if isinstance(input, Tensor):
+            dims[layer] = input.dim()
+
+    with ExitStack() as stack:
+        for layer in filter(is_norm, model.modules()):
+            handle = layer.register_forward_pre_hook(see, with_kwargs=True)
+            stack.callback(handle.remove)
+        record(model, sample, gradients=False)
+
+    return dims
 
 
 def _changes(

@@ -1,6 +1,8 @@
 """Which batch norm goes into which layer, and why others stay."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -21,6 +23,7 @@ class Plan:
 
     Args:
         places: where the model holds its layers.
+        dims: of the inputs of batch norms, where they are known.
         kernels: the new weight and bias of each layer that takes something in.
         folded: for each batch norm that goes: the layer, and whether the layer comes before it.
         skipped: for each that stays: why.
@@ -28,6 +31,7 @@ class Plan:
     """
 
     places: Places
+    dims: Mapping[nn.Module, int]
     kernels: dict[nn.Module, Kernel] = field(default_factory=dict)
     folded: dict[nn.Module, tuple[nn.Module, bool]] = field(default_factory=dict)
     skipped: dict[nn.Module, str] = field(default_factory=dict)
@@ -38,9 +42,17 @@ class Plan:
         return affine_of(self.domains.get(layer, layer))
 
 
-def plan_fold(model: nn.Module, graph: Graph) -> Plan:
-    """Decide for every batch norm of the model, in the order of the calls."""
-    plan = Plan(Places(model))
+def plan_fold(
+    model: nn.Module, graph: Graph, dims: Mapping[nn.Module, int] = MappingProxyType({})
+) -> Plan:
+    """Decide for every batch norm of the model, in the order of the calls.
+
+    Args:
+        model: is not changed.
+        graph: of its calls.
+        dims: of the inputs of batch norms, where they are known.
+    """
+    plan = Plan(Places(model), dims)
     called = [module for module in graph.modules() if is_norm(module)]
     for layer in called:
         reason = _why_not(plan, graph, layer)
@@ -105,7 +117,11 @@ def _into_layer_before(plan: Plan, graph: Graph, layer: nn.Module) -> str:
     if isinstance(target, str):
         return target
     affine = plan.affine_of(layer)
-    if reason := _why_fixed(plan, target) or why_not_mixed(target, affine, out=True):
+    if (
+        reason := _why_other_axis(plan, target, layer)
+        or _why_fixed(plan, target)
+        or why_not_mixed(target, affine, out=True)
+    ):
         return reason
 
     kernel = plan.kernels.get(target) or Kernel.of(target)
@@ -160,6 +176,7 @@ def _into_layer_behind(plan: Plan, graph: Graph, layer: nn.Module, before: str) 
     else:
         reason = (
             _why_not_alone(graph, target, layer, sources)
+            or _why_other_axis(plan, target, layer)
             or _why_fixed(plan, target)
             or why_not_behind(target, affine)
             or why_not_mixed(target, affine, out=False)
@@ -198,6 +215,16 @@ def _share_an_axis(target: nn.Module, layer: nn.Module) -> bool:
         return is_linear == (layer.channel_axis != 1)
 
     return not is_linear or isinstance(layer, nn.BatchNorm1d | nn.SyncBatchNorm | SyncBatchNorm)
+
+
+def _why_other_axis(plan: Plan, target: nn.Module, layer: nn.Module) -> str:
+    """Why the second axis of what was seen is not that of the target's channels; empty if it is."""
+    dims = plan.dims.get(layer)
+    if dims is None or isinstance(layer, SequenceBatchNorm):
+        return ""
+    expected = 2 if isinstance(target, nn.Linear) else len(target.kernel_size) + 2  # type: ignore[arg-type]
+
+    return "" if dims == expected else "it normalises another axis than the layer's channels"
 
 
 def _why_fixed(plan: Plan, target: nn.Module) -> str:

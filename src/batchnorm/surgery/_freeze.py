@@ -14,7 +14,7 @@ from ._hold import described, fold_all, hold, unfolding
 from ._places import paths_of
 from ._proof import compare, record
 from ._report import Change, Proof, SurgeryReport
-from ._swap import Surgery
+from ._swap import Surgery, refuse_wrapped
 from ._trace import trace
 
 __all__ = ["freeze", "thaw"]
@@ -50,7 +50,8 @@ def freeze(
     Raises:
         ValueError: nothing is to be frozen, or the model has no batch norm; ``fold`` without
             ``stats``.
-        RuntimeError: the outputs changed by more than rounding.
+        RuntimeError: the outputs changed by more than rounding; ``affine`` in a model that
+            DistributedDataParallel has wrapped.
 
     Costs: a frozen layer keeps for backward nothing (no activation, frozen weight), its output
         (relu and the like), or its input (weight with gradient); torch's keeps its input always.
@@ -65,6 +66,8 @@ frozen=stats+weight+bias)
         False
     """
     _check(model, stats, affine, fold)
+    if affine:
+        refuse_wrapped("freeze", model)
     before = [] if sample is None else record(model, sample)
     undos: list[Callable[[], None]] = []
     try:
@@ -96,6 +99,7 @@ def thaw(model: nn.Module) -> SurgeryReport:
 
     Raises:
         ValueError: nothing is frozen.
+        RuntimeError: parameters are, in a model that DistributedDataParallel has wrapped.
 
     Example:
         >>> layer = batchnorm.BatchNorm1d(3)
@@ -106,12 +110,14 @@ def thaw(model: nn.Module) -> SurgeryReport:
         .     changed  frozen=stats
         no sample was given: nothing was compared
     """
-    layers = {m: p for m, p in paths_of(model).items() if getattr(m, "frozen", ())}
+    layers = {m: p for m, p in paths_of(model).items() if _frozen(m)}
     if not layers:
         raise ValueError(
             explain("thaw", "the model must have a frozen layer", "none", "Call freeze before")
         )
 
+    if any(name != "stats" for layer in layers for name in _frozen(layer)):
+        refuse_wrapped("thaw", model)
     surgery = Surgery("thaw", model)
     changes = []
     for layer, paths in layers.items():
@@ -129,6 +135,10 @@ def thaw(model: nn.Module) -> SurgeryReport:
     surgery.commit()
 
     return SurgeryReport("thaw", model, changes, (), surgery.undo)
+
+
+def _frozen(module: nn.Module) -> tuple[str, ...]:
+    return module.frozen if isinstance(module, _BatchNorm) else ()
 
 
 def _undo_all(undos: list[Callable[[], None]]) -> None:

@@ -13,6 +13,7 @@ from torch import fx, nn
 from .._types import ActivationName
 from ._activations import activation_of
 from ._swap import carry_over
+from ._trace_run import attributes_kept, unchanged
 
 __all__ = ["Rewritten", "rewritten"]
 
@@ -84,14 +85,11 @@ def rewritten(owner: nn.Module, layers: set[nn.Module]) -> Rewritten | str:
     if "forward" in owner.__dict__:
         return "its forward was replaced on the instance"
     graphs = []
-    before = owner.training
-    for owner.training in (True, False):
-        try:
-            graphs.append(_Shallow().trace(owner))
-        except Exception as error:
-            return f"torch.fx fails: {str(error).strip().splitlines()[0]}"
-        finally:
-            owner.training = before
+    for training in (True, False):
+        graph = _traced(owner, training)
+        if isinstance(graph, str):
+            return graph
+        graphs.append(graph)
     if str(graphs[0]) != str(graphs[1]):
         return "its forward differs between training and inference"
 
@@ -102,6 +100,24 @@ def rewritten(owner: nn.Module, layers: set[nn.Module]) -> Rewritten | str:
 
     carry_over(owner, module := _module(owner, graphs[0]))
     return Rewritten(module, _module(owner, graphs[1]), found)
+
+
+def _traced(owner: nn.Module, training: bool) -> fx.Graph | str:
+    """What the forward does, with no trace left; or why torch.fx would not keep all of it."""
+    with attributes_kept(owner), unchanged(owner):
+        owner.training = training
+        before = dict(vars(owner)), [buffer._version for buffer in owner.buffers()]
+        try:
+            graph = _Shallow().trace(owner)
+        except Exception as error:
+            return f"torch.fx fails: {str(error).strip().splitlines()[0]}"
+        now, versions = vars(owner), [buffer._version for buffer in owner.buffers()]
+        set_here = [name for name, value in now.items() if value is not before[0].get(name, now)]
+
+    if set_here or versions != before[1]:
+        return f"its forward sets {', '.join(set_here) or 'a buffer'}, which torch.fx would lose"
+
+    return graph
 
 
 def _module(owner: nn.Module, graph: fx.Graph) -> fx.GraphModule:

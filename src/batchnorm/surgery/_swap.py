@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -11,7 +12,7 @@ from ._optimizer import OptimizerStep
 from ._places import Places
 from ._steps import AssignStep, CallStep, CarryStep, ItemStep, Step, WriteStep
 
-__all__ = ["Surgery", "carry_over"]
+__all__ = ["Surgery", "carry_over", "refuse_wrapped"]
 
 _HOOKS = (
     "_forward_hooks",
@@ -62,6 +63,8 @@ class Surgery:
         self._done: list[Step] = []
         self._exchanged: list[tuple[nn.Parameter, nn.Parameter | None]] = []
         self._added: list[tuple[nn.Parameter, nn.Parameter | None]] = []
+        self._loses_buffers = False
+        self._form: tuple[Tensor, torch.device, torch.dtype] | None = None
 
     def replace(self, old: nn.Module, new: nn.Module, beside: nn.Parameter | None = None) -> None:
         """Put ``new`` wherever the model holds ``old``.
@@ -77,6 +80,9 @@ class Surgery:
         for container, key in self._places.of(old):
             self._steps.append(ItemStep(container, key, new))
         self._steps.append(CarryStep(old, new))
+        self._loses_buffers |= any(True for _ in old.buffers()) and not any(
+            True for _ in new.buffers()
+        )
         self._follow_parameters(old, new, beside)
 
     def _follow_parameters(
@@ -131,17 +137,18 @@ class Surgery:
         """Do everything that was planned, or nothing.
 
         Raises:
-            RuntimeError: parameters change in a model that DistributedDataParallel has wrapped.
+            RuntimeError: parameters change, or buffers go, in a model that DistributedDataParallel
+            has wrapped.
         """
         steps: list[Step] = list(self._steps)
-        if self._exchanged or self._added:
-            _refuse_wrapped(self.who, self._root)
-            if self._optimizer is not None:
-                follow = OptimizerStep(
-                    self._optimizer, self._exchanged, self._added, lambda: self.model
-                )
-                follow.check(self.who)
-                steps.append(follow)
+        if self._exchanged or self._added or self._loses_buffers:
+            refuse_wrapped(self.who, self._root)
+        if (self._exchanged or self._added) and self._optimizer is not None:
+            follow = OptimizerStep(
+                self._optimizer, self._exchanged, self._added, lambda: self.model
+            )
+            follow.check(self.who)
+            steps.append(follow)
 
         for step in steps:
             try:
@@ -150,6 +157,7 @@ class Surgery:
                 self._take_back()
                 raise
             self._done.append(step)
+        self._form = _form_of(self.model)
 
     def undo(self) -> None:
         """Take everything back, last first.
@@ -167,7 +175,23 @@ class Surgery:
                 )
             )
 
+        returning = [step.before for step in self._done if isinstance(step, ItemStep)]
         self._take_back()
+        self._move_along(returning)
+
+    def _move_along(self, returning: list[Any]) -> None:
+        """If the model was moved or cast since, so are the layers and parameters that come back."""
+        if self._form is None:
+            return
+        tensor, *before = self._form
+        now = tensor.device, tensor.dtype
+        if [*now] == before:
+            return
+        for thing in returning:
+            if isinstance(thing, nn.Module):
+                thing.to(*now)
+            elif isinstance(thing, Tensor) and thing.is_floating_point():
+                thing.data = thing.data.to(*now)
 
     def _take_back(self) -> None:
         while self._done:
@@ -189,13 +213,27 @@ def carry_over(old: nn.Module, new: nn.Module) -> None:
             new.__dict__[name] = value
 
 
-def _refuse_wrapped(who: str, model: nn.Module) -> None:
+def _form_of(model: nn.Module) -> tuple[Tensor, torch.device, torch.dtype] | None:
+    """A parameter that follows the model, where and what it is now."""
+    floats = (p for p in model.parameters() if p.is_floating_point())
+    first = next(floats, None)
+
+    return None if first is None else (first, first.device, first.dtype)
+
+
+def refuse_wrapped(who: str, model: nn.Module) -> None:
+    """DistributedDataParallel knows parameters, and whether they need gradients, as they were.
+
+    Raises:
+        RuntimeError: it has wrapped the model or a part of it.
+    """
     for path, module in model.named_modules():
         if isinstance(module, nn.parallel.DistributedDataParallel):
             raise RuntimeError(
                 explain(
                     who,
-                    "parameters must not change after DistributedDataParallel has wrapped them",
+                    "parameters and buffers must not change after DistributedDataParallel has "
+                    "wrapped them",
                     f"DistributedDataParallel at {path or 'the top'!r}",
                     "Operate on the plain model and wrap it afterwards",
                 )
