@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from ...surgery._affine import is_norm
 from ...surgery._fold_plan import Plan, plan_fold
 from .._context import Context
@@ -39,7 +41,7 @@ class NotFolded(Rule):
 
     def check(self, context: Context) -> Iterator[Finding]:
         """At most one, for the whole model."""
-        if is_training(context):
+        if is_training(context) or not any(map(is_norm, context.modules.values())):
             return
         plan = _plan(context)
         if plan.folded:
@@ -57,10 +59,15 @@ def _plan(context: Context) -> Plan:
     """What folding would do; the graph stays as it is for other rules."""
     graph = context.graph
     assert graph is not None
-    if not any(is_norm(module) and not module.training for module in graph.modules()):
-        return Plan()
     through = set(graph.through)
     try:
-        return plan_fold(context.model, graph)
+        return plan_fold(context.model, graph, _dims(context))
     finally:
         graph.through = through
+
+
+def _dims(context: Context) -> dict[nn.Module, int]:
+    """Dimensions of what enters each layer, where it can be run."""
+    heard = {} if context.live is None else context.live.eval.heard
+
+    return {context.layers[path]: len(calls[0].shape) for path, calls in heard.items() if calls}
