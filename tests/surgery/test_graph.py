@@ -168,6 +168,11 @@ def test_ways_are_tried_in_order_and_the_reasons_kept():
     assert graph.reader(find(graph, "block.2")) is find(graph, "other")
 
 
+def test_ways_that_fail_say_nothing(capfd):
+    assert trace(Branching(), torch.randn(4, 3)).way == "run"
+    assert capfd.readouterr() == ("", "")
+
+
 def test_without_a_sample_the_traceable_parts_are_found():
     graph = trace(Branching().eval())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,9 +28,10 @@ def trace_by_export(model: nn.Module, sample: Any) -> Graph:
     args, kwargs = arguments_of(sample)
     log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     level = log.level
-    log.setLevel(logging.CRITICAL)  # a failure prints the whole program
+    log.setLevel(logging.CRITICAL)  # a failure logs the whole program, and prints it too
     try:
-        program = torch.export.export(model, args, kwargs, strict=False)
+        with redirect_stderr(StringIO()):
+            program = torch.export.export(model, args, kwargs, strict=False)
     finally:
         log.setLevel(level)
 
