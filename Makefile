@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+GPU_WORKERS ?= 8
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
@@ -29,10 +30,10 @@ ifneq ($(COMPILER),)
   export REQUIRE_NATIVE ?= 1
 endif
 
-.PHONY: help setup demo test bench check format docs clean
+.PHONY: help setup demo test bench triton gpu bench-gpu check format docs clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: .venv/.installed ## make .venv with torch, the built package and all tools
 
@@ -44,6 +45,15 @@ test: setup ## run the tests (PYTEST_ARGS="-m slow" for the long ones)
 
 bench: setup ## measure against torch and the copy floor; writes benchmarks/results
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+triton: .venv/.triton ## GPU kernels without a GPU: Triton's interpreter and compiler (700 MB)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/triton $(PYTEST_ARGS)
+
+gpu: .venv/.triton ## the tests that need a GPU; a skip is a failure
+	REQUIRE_GPU=1 $(BIN)/python -m pytest -n $(GPU_WORKERS) --dist worksteal tests/gpu $(PYTEST_ARGS)
+
+bench-gpu: .venv/.triton ## measure on a GPU against torch and a copy; writes docs/gpu.md
+	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
 check: setup ## lint, formatting and types, without changing a file
 	$(BIN)/ruff check .
@@ -75,6 +85,10 @@ clean: ## remove everything that the other targets made
 
 .venv/.installed: .venv/.tools pyproject.toml CMakeLists.txt $(CXX_SOURCES)
 	$(PIP) --no-build-isolation -e '.[dev,lab]'
+	touch $@
+
+.venv/.triton: .venv/.installed
+	$(PIP) --no-build-isolation -e '.[dev,lab,gpu]'
 	touch $@
 
 .venv/.docs: .venv/.installed

@@ -65,7 +65,7 @@ def _sides(case: Case, tensors: Tensors, *, with_compile: bool) -> dict[str, Con
 
 
 def _without_cudnn(side: Contender) -> Contender:
-    """Without cuDNN: torch's own kernels; which ones a backward takes was decided in its forward."""
+    """Without cuDNN; which kernels a backward takes is decided in its forward."""
     function = side.function
 
     def native(*inputs: Tensor) -> Tensor:
