@@ -11,6 +11,7 @@ from ._context import Context
 from ._examine import examine
 from ._finding import Finding
 from ._rule import Rule, all_rules
+from ._statistics import remaining
 
 __all__ = ["WhileTraining", "while_training"]
 
@@ -35,7 +36,11 @@ class WhileTraining:
         if self._moments % self._every == 0 and self._moments and moment.batch is not None:
             batch = _by_name(moment.model, *moment.batch)
             context = Context(moment.model, loader=[batch], optimizer=context.optimizer)
-            self._found = list(examine(context, self._live))
+            self._found = [
+                finding
+                for finding in examine(context, self._live)
+                if finding.code != "BN104" or _is_settled(context)
+            ]
         self._moments += 1
         yield from self._found
 
@@ -70,6 +75,11 @@ def while_training(
     )
 
     return WhileTraining(chosen, every)
+
+
+def _is_settled(context: Context) -> bool:
+    """Whether running statistics have forgotten what they began with: less than 1 % is left."""
+    return all(remaining(layer) < 0.01 for layer in context.layers.values())
 
 
 def _by_name(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -175,7 +175,9 @@ def _updates(one: Heard, before: _Before | None, now: _Before) -> dict[str, floa
 
     now.tracked, first = int(count), int(one.tracked)
     now.changed = now.step if now.tracked != first or before is None else before.changed
-    found: dict[str, float | None] = {"updates_per_call": (now.tracked - first) / max(one.calls, 1)}
+    found: dict[str, float | None] = {}
+    if one.passes:
+        found["updates_per_call"] = (now.tracked - first) / one.passes
     if before is not None and before.tracked is not None:
         found["updates"] = (now.tracked - before.tracked) / max(now.step - before.step, 1)
         if now.tracked != before.tracked:
