@@ -26,7 +26,7 @@ class SmallBatchPerProcess(Rule):
 
     Example: object detection with two images per process under DistributedDataParallel.
 
-    Instead: `bn.convert(model, to="sync")`, or torch's `convert_sync_batchnorm`; frozen statistics
+    Instead: `bn.convert(model, to="SyncBatchNorm")`, or torch's `convert_sync_batchnorm`; frozen statistics
     for a pretrained backbone.
 
     Is the fix safe: there is none here, because it changes training and costs communication.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from ...surgery import SurgeryReport, convert
 from .._context import Context
 from .._finding import Finding
 from .._rule import Rule
@@ -16,6 +17,8 @@ from .._statistics import in_layers
 from .._untouched import untouched
 
 __all__ = ["RecomputedTwice"]
+
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class RecomputedTwice(Rule):
@@ -33,7 +36,9 @@ class RecomputedTwice(Rule):
     Instead: layers of this package (`bn.convert(model)`), which see that it is a recomputation; or
     momentum 1 − √(1 − m).
 
-    Is the fix safe: there is none here; `bn.convert` is, with proof and undo.
+    Is the fix safe: yes. `nn.BatchNorm1d`, `2d` and `3d` become this package's, with the same
+    parameters and buffers; outputs and gradients stay what they were. Subclasses and torch's
+    SyncBatchNorm are left alone. With `use_reentrant=True` the proof has to be left out.
 
     Source: pytorch/pytorch#96136 (open); Chen et al. 2016 (arXiv:1604.06174).
     """
@@ -42,6 +47,7 @@ class RecomputedTwice(Rule):
     name = "recomputed-twice"
     severity = "warning"
     depth = "live"
+    fixable = True
 
     def check(self, context: Context) -> Iterator[Finding]:
         """Layers that a backward pass updates."""
@@ -51,8 +57,30 @@ class RecomputedTwice(Rule):
                 paths[0],
                 f"the backward pass updates the running statistics {in_layers(context, paths)}",
                 "Convert to layers that know recomputation",
+                fixable=all(type(context.layers[path]) in _PLAIN for path in paths),
                 layers=paths,
             )
+
+    def fix(self, context: Context, finding: Finding) -> SurgeryReport:
+        """Convert these layers."""
+        paths = set(finding.measured["layers"])
+        batch = context.batches[0]
+
+        def exchange(sample: Any) -> SurgeryReport:
+            return convert(
+                context.model,
+                optimizer=context.optimizer,
+                sample=sample,
+                only=lambda path, layer: path in paths,
+            )
+
+        try:
+            return exchange(batch.args or batch.kwargs)
+        except RuntimeError as error:
+            # The older kind of checkpointing refuses torch.autograd.grad, and so the comparison.
+            if "use_reentrant" not in str(error):
+                raise
+            return exchange(None)
 
 
 def _updated_by_backward(context: Context) -> list[str]:
