@@ -67,6 +67,24 @@ def test_a_fix_cures_and_can_be_undone(case) -> None:
     assert all(after[name].equal(tensor) for name, tensor in before.items())
 
 
+@pytest.mark.parametrize("case", [c for c in cases("bad") if c.rule.fixable], ids=str)
+def test_all_fixes_together_are_undone_together(case) -> None:
+    facts = case.build()
+    model = facts["model"]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    kinds = [type(module) for module in model.modules()]
+
+    diagnosis = look(facts, "ALL", fix=True)
+
+    assert not [skip for skip in diagnosis.skipped if skip.failed]
+    assert not [finding for finding in diagnosis if finding.fixable]
+    diagnosis.undo()
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(after[name].equal(tensor) for name, tensor in before.items())
+    assert [type(module) for module in model.modules()] == kinds
+
+
 @pytest.mark.parametrize("rule", all_rules(), ids=lambda rule: rule.code)
 class TestEveryRule:
     def test_has_a_page(self, rule) -> None:
