@@ -303,3 +303,14 @@ def test_lazy_models_are_refused_and_stay_lazy(tool):
     with pytest.raises(ValueError, match="lazy layers must have seen an input"):
         tool(model, torch.randn(2, 3, 6, 6))
     assert type(model[1]) is nn.LazyBatchNorm2d
+
+
+def test_tent_learns_inside_inference_mode():
+    model = build("sequence")
+    before = state(model)
+    adapter = OnlineAdapter(model, "tent")
+    with torch.inference_mode():
+        adapter(sequences() + 0)  # a tensor of that mode
+    assert not torch.equal(model.norm.weight, before["norm.weight"][1])
+    adapter.undo()
+    assert_state(model, before)

@@ -230,3 +230,41 @@ def test_statistics_may_be_frozen_inside_data_parallel():
     model = Wrapped(nn.Sequential(nn.Conv2d(3, 4, 3), bn.BatchNorm2d(4)))
     assert bn.freeze(model).done
     assert bn.thaw(model).done
+
+
+INFERENCE = {
+    "fold": bn.fold,
+    "convert": lambda model: bn.convert(model, "GhostBatchNorm", ghost_batch_size=2),
+    "replace": lambda model: bn.convert(model, "GroupNorm"),
+    "freeze": lambda model: bn.freeze(model, fold=True, sample=X),
+    "insert": lambda model: bn.insert(model, only=lambda path, layer: path == "3"),
+}
+
+
+@pytest.mark.parametrize("operation", INFERENCE)
+def test_models_changed_in_inference_mode_can_be_trained(operation):
+    model = seen(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(),
+            nn.Conv2d(4, 2, 1),
+        )
+    )  # fmt: skip
+    with torch.inference_mode():
+        INFERENCE[operation](model)
+    tensors = [*model.parameters(), *model.buffers()]
+    assert not any(tensor.is_inference() for tensor in tensors)
+    y = model.train()(X)
+    y.backward(torch.randn_like(y))
+
+
+class Exp(nn.Module):
+    def forward(self, x):
+        return x.exp()
+
+
+def test_freezing_says_which_parameters_it_does_not_hold():
+    layer = bn.BatchNorm2d(4)
+    nn.utils.parametrize.register_parametrization(layer, "weight", Exp())
+    (change,) = bn.freeze(layer, affine=True).done
+    assert change.after == "frozen=stats+bias"
+    assert "not weight, which a parametrization computes" in change.reason

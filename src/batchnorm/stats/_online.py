@@ -158,8 +158,8 @@ class OnlineAdapter:
     def _learn(self, batch: Any) -> Any:
         assert self._step is not None
         statistics = Saved(self._layers)
-        with torch.enable_grad(), self._by_batch():
-            output = self._forward(self.model, batch)
+        with torch.inference_mode(False), torch.enable_grad(), self._by_batch():
+            output = self._forward(self.model, _pytree.tree_map_only(Tensor, _learnable, batch))
             logits = self._logits(output)
             self.entropies.append(self._step.take(logits))
         statistics.restore()
@@ -192,6 +192,11 @@ class OnlineAdapter:
     def __exit__(self, *error: object) -> None:
         """Undo."""
         self.undo()
+
+
+def _learnable(tensor: Tensor) -> Tensor:
+    """One that may be saved for backward, also if it comes from ``torch.inference_mode``."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _detached(output: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -22,6 +23,7 @@ __all__ = ["convert"]
 _WHO = "convert"
 
 
+@torch.inference_mode(False)  # parameters made in that mode could never be trained
 def convert(
     model: nn.Module,
     to: str | type[nn.Module] | Builder = "BatchNorm",

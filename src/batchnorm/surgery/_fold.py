@@ -31,6 +31,7 @@ _HOW: dict[Way, str] = {
 }
 
 
+@torch.inference_mode(False)  # parameters made in that mode could never be trained
 def fold(model: nn.Module, sample: Any = None) -> SurgeryReport:
     r"""Put every batch norm that can go into the convolution or linear layer next to it.
 

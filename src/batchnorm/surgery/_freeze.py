@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from .._errors import explain
@@ -20,6 +21,7 @@ from ._trace import trace
 __all__ = ["freeze", "thaw"]
 
 
+@torch.inference_mode(False)  # parameters made in that mode could never be trained
 def freeze(
     model: nn.Module,
     stats: bool = True,
@@ -88,6 +90,7 @@ frozen=stats+weight+bias)
     return SurgeryReport("freeze", surgery.model, changes, proofs, lambda: _undo_all(undos))
 
 
+@torch.inference_mode(False)  # parameters made in that mode could never be trained
 def thaw(model: nn.Module) -> SurgeryReport:
     """Take back what :func:`freeze` has frozen: statistics, parameters and folding.
 

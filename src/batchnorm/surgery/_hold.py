@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..layers._batchnorm import _BatchNorm
 from ._affine import is_norm, why_no_affine
@@ -42,7 +43,8 @@ def plan_hold(
         if new is not layer:
             surgery.replace(layer, new)
         held = _plan(surgery, new, stats, affine)
-        reason = _remark(new) if stats else ""
+        remarks = [_remark(new) if stats else "", _unheld(new) if affine else ""]
+        reason = "; ".join(filter(None, remarks))
         after = f"{'' if new is layer else f'{kind(new)}, '}{described(held)}"
         action = "changed" if new is layer else "replaced"
         changes.append(Change(path, action, before, after, reason))  # type: ignore[arg-type]
@@ -97,6 +99,12 @@ def _trainable(layer: _BatchNorm) -> Iterator[tuple[str, nn.Parameter]]:
         parameter = getattr(layer, name)
         if isinstance(parameter, nn.Parameter) and parameter.requires_grad:
             yield name, parameter
+
+
+def _unheld(layer: _BatchNorm) -> str:
+    computed = [name for name in ("weight", "bias") if is_parametrized(layer, name)]
+
+    return f"not {' and '.join(computed)}, which a parametrization computes" if computed else ""
 
 
 def _remark(layer: _BatchNorm) -> str:

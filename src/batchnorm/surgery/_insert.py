@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -23,6 +24,7 @@ _WHO = "insert"
 Where = Literal["before_activation", "after_activation", "input"]
 
 
+@torch.inference_mode(False)  # parameters made in that mode could never be trained
 def insert(
     model: nn.Module,
     where: Where = "before_activation",
