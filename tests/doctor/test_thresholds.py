@@ -155,3 +155,16 @@ def test_chance_hardly_ever_makes_a_finding(size) -> None:
         assert not [skip for skip in diagnosis.skipped if skip.failed]
         grave += [f"{seed}: {finding}" for finding in diagnosis if finding.severity != "info"]
     assert grave == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "inside", "outside"),
+    [(torch.bfloat16, 20, 60), (torch.float16, 150, 300), (torch.float32, 8e3, 2e4)],
+)
+def test_an_offset_costs_digits_from_where_the_page_says(dtype, inside, outside) -> None:
+    torch.manual_seed(0)
+    noise = torch.randn(400, 3)
+    for ratio, far in ((inside, False), (outside, True)):
+        x = (noise + ratio).to(dtype)
+        model = nn.Sequential(nn.BatchNorm1d(3))
+        assert bool(list(diagnose(model, x, select=["BN112"], config={}))) == far

@@ -26,8 +26,8 @@ class SmallBatchPerProcess(Rule):
 
     Example: object detection with two images per process under DistributedDataParallel.
 
-    Instead: `bn.convert(model, to="SyncBatchNorm")`, or torch's `convert_sync_batchnorm`; frozen statistics
-    for a pretrained backbone.
+    Instead: `bn.convert(model, to="SyncBatchNorm")`, or torch's `convert_sync_batchnorm`; frozen
+    statistics for a pretrained backbone.
 
     Is the fix safe: there is none here, because it changes training and costs communication.
 

@@ -22,7 +22,8 @@ class HalfInEval(Rule):
 
     Example: `model.eval(); model.layer.train()`
 
-    Instead: `model.eval()` last; for adaptation `bn.adapt(model)`, which can be undone.
+    Instead: `model.eval()` last; for adaptation `bn.adapt(model, loader)`, after which
+    eval mode is right.
 
     Is the fix safe: there is none; it may be on purpose.
 
