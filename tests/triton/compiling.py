@@ -45,7 +45,10 @@ def target_of(text: str) -> GPUTarget:
 
 
 def resources(kernel: Any) -> dict[str, int]:
-    """Registers per thread and bytes of stack (spills) and shared memory; NVIDIA only."""
+    """Registers per thread, bytes of stack (spills) and shared memory, bits of the widest load.
+
+    NVIDIA only.
+    """
     if "cubin" not in kernel.asm:
         return {}
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -54,7 +57,10 @@ def resources(kernel: Any) -> dict[str, int]:
         command = [CUOBJDUMP, "-res-usage", file.name]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.findall(r"(REG|STACK):(\d+)", text)
-    return {name.lower(): int(value) for name, value in found} | {"shared": kernel.metadata.shared}
+    loads = re.findall(r"ld\.global(?:\.v(\d))?\.b(\d+)", kernel.asm["ptx"])
+    widest = max((int(count or 1) * int(bits) for count, bits in loads), default=0)
+    sizes = {name.lower(): int(value) for name, value in found}
+    return sizes | {"shared": kernel.metadata.shared, "load_bits": widest}
 
 
 def compiled(target: str, calls: list[Any]) -> Iterator[dict[str, Any]]:
