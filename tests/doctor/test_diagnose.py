@@ -189,6 +189,21 @@ class TestFix:
         assert all(model.state_dict()[name].equal(tensor) for name, tensor in before.items())
         assert [list(g["params"]) for g in optimizer.param_groups] == held
 
+    def test_a_proof_that_fails_takes_the_fix_back(self) -> None:
+        class Particular(nn.Sequential):
+            def forward(self, x):
+                assert self[0].bias is not None
+                return super().forward(x)
+
+        model = Particular(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        bias = model[0].bias
+
+        diagnosis = diagnose(model, torch.randn(4, 3, 8, 8), select=["BN001"], fix=True, config={})
+
+        assert model[0].bias is bias
+        assert not diagnosis.fixed
+        assert [skip.failed for skip in diagnosis.skipped] == [True]
+
     def test_what_is_silenced_stays(self) -> None:
         model = biased()
         model[0].batchnorm_ignore = "all"

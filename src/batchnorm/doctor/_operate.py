@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..surgery import Change, SurgeryReport
-from ..surgery._proof import Mode, Recording, compare, record
+from ..surgery._proof import Mode, compare, record
 from ..surgery._swap import Surgery
 from ._context import Context
 
@@ -25,11 +25,16 @@ def operate(context: Context, change: Change, plan: Callable[[Surgery], None]) -
         Exception: whatever stops the surgery; the model is then as before.
     """
     sample, modes = _sample(context), _modes(context)
-    before = _record(context, sample, modes)
+    gradients = _has_gradients(context, sample, modes)
+    before = record(context.model, sample, modes, gradients=gradients)
     surgery = Surgery("doctor", context.model, context.optimizer)
     plan(surgery)
     surgery.commit()
-    after = _record(context, sample, modes)
+    try:
+        after = record(surgery.model, sample, modes, gradients=gradients)
+    except BaseException:
+        surgery.undo()
+        raise
 
     return SurgeryReport("doctor", surgery.model, [change], compare(before, after), surgery.undo)
 
@@ -51,5 +56,11 @@ def _modes(context: Context) -> list[Mode]:
     return [mode for mode in modes if context.live.runs(mode)]
 
 
-def _record(context: Context, sample: Any, modes: list[Mode]) -> list[Recording]:
-    return record(context.model, sample, modes) if modes else []
+def _has_gradients(context: Context, sample: Any, modes: list[Mode]) -> bool:
+    """Whether they can be compared: activation checkpointing of the old kind refuses."""
+    try:
+        record(context.model, sample, modes[:1])
+    except RuntimeError:
+        return False
+
+    return True
