@@ -30,7 +30,7 @@ from benchmarks.machine import header
 __all__ = ["NETS", "Net", "main", "overhead"]
 
 RESULT = Path(__file__).parent / "results" / "watch.json"
-EVERY = 200
+EVERY = 500
 BUDGET = 0.03
 
 

@@ -148,6 +148,34 @@ def test_gradients_and_updates_are_relative_to_the_weights():
     assert row["update_ratio"] == close(0.5 * grad / norm, 1e-5)
 
 
+def test_gradients_of_a_closure_are_those_of_its_backward():
+    layer = nn.BatchNorm1d(4)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = layer(torch.randn(16, 4)).pow(3).mean()
+        loss.backward()
+        return loss
+
+    with bn.watch(layer, optimizer=optimizer, every=1, on_alert=None) as watching:
+        optimizer.step(closure)
+    grad = torch.cat([p.grad for p in layer.parameters()]).norm()
+    assert watching.recording.layers[0]["grad_norm"] == close(grad)
+
+
+def test_gradients_are_without_the_scale_that_a_fused_optimizer_takes_off():
+    layer = nn.BatchNorm1d(4)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with bn.watch(layer, optimizer=optimizer, every=1, on_alert=None) as watching:
+        loss = layer(torch.randn(16, 4)).pow(3).mean()
+        grad = torch.cat(torch.autograd.grad(loss, [*layer.parameters()], retain_graph=True))
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+    assert watching.recording.layers[0]["grad_norm"] == close(grad.norm())
+
+
 def test_steps_by_hand_see_the_same():
     model = net()
     other = copy.deepcopy(model)

@@ -171,11 +171,13 @@ def test_wandb_logs_beside_the_users_steps(tmp_path, monkeypatch):
         assert own.summary["watch/1/in_std"] > 0
 
 
-def test_mlflow_logs_metrics(tmp_path):
+def test_mlflow_logs_metrics(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     from batchnorm.watch.sinks import MLflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri(tmp_path.as_uri())
+    mlflow.set_experiment("test")
     with mlflow.start_run() as own:
         run(MLflow())
     metrics = mlflow.get_run(own.info.run_id).data.metrics

@@ -43,30 +43,45 @@ class Steps:
 
     Args:
         given: one optimizer, or several of which each makes one step; None: nobody says it.
-        before: called with each optimizer, before it moves its parameters.
-        after: called when the last one is done.
+        before: called before parameters move.
+        gradients: called with each optimizer when its gradients are there: before its step, or
+            after it if the step itself runs forward and backward (a closure, as Lightning's).
+        after: called when the last optimizer is done.
     """
 
     def __init__(
-        self, given: Any, before: Callable[[Any], None], after: Callable[[], None]
+        self,
+        given: Any,
+        before: Callable[[], None],
+        gradients: Callable[[Any], None],
+        after: Callable[[], None],
     ) -> None:
         self.optimizers = optimizers_of(given)
-        self._before, self._after = before, after
+        self._before, self._gradients, self._after = before, gradients, after
         self._handles: list[Any] = []
 
     def install(self) -> None:
         """Put hooks on the optimizers."""
         for optimizer in self.optimizers:
-            self._handles.append(
-                optimizer.register_step_pre_hook(lambda own, args, kwargs: self._before(own))
-            )
-        if self.optimizers:
-            last = self.optimizers[-1]
-            self._handles.append(
-                last.register_step_post_hook(lambda own, args, kwargs: self._after())
-            )
+            self._handles.append(optimizer.register_step_pre_hook(self._enter))
+            self._handles.append(optimizer.register_step_post_hook(self._leave))
 
     def remove(self) -> None:
         """Take them off."""
         while self._handles:
             self._handles.pop().remove()
+
+    def _enter(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._before()
+        if not _has_closure(args, kwargs):
+            self._gradients(optimizer)
+
+    def _leave(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _has_closure(args, kwargs):
+            self._gradients(optimizer)
+        if optimizer is self.optimizers[-1]:
+            self._after()
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(callable(arg) for arg in (*args[1:], kwargs.get("closure")))

@@ -62,7 +62,7 @@ class Watch:
         self._door = Door(model, self._model, self._recorder)
         self._changes = Changes(self._model)
         self._table = Table(self._ranks.size)
-        self._optimizers = Steps(optimizer, self._updates, self._finish)
+        self._optimizers = Steps(optimizer, self._copy, self._gradients, self._finish)
         self._rules = alerts
         self._every = every
         self._run = run_row(name, self._model, every, self._ranks.size)
@@ -168,10 +168,14 @@ class Watch:
         self._changes.forget()
         self._recorder.taken()
 
-    def _updates(self, optimizer: Any) -> None:
-        """An optimizer is about to move its parameters."""
+    def _copy(self) -> None:
+        """Parameters are about to move."""
         if self._armed:
             self._guarded(self._changes.before)
+
+    def _gradients(self, optimizer: Any) -> None:
+        """An optimizer has its gradients."""
+        if self._armed:
             self._guarded(self._changes.gradients, optimizer)
 
     def _finish(self) -> None:
@@ -239,7 +243,7 @@ def watch(
     model: nn.Module,
     *,
     to: Target = None,
-    every: int = 200,
+    every: int = 500,
     optimizer: Any = None,
     modules: Choice | None = None,
     conditions: bool = False,
@@ -288,7 +292,7 @@ def watch(
     """
     if every < 1:
         raise ValueError(
-            explain("watch", "every= counts steps", f"every={every}", "Use every=200, or 1 for all")
+            explain("watch", "every= counts steps", f"every={every}", "Use every=500, or 1 for all")
         )
 
     return Watch(
