@@ -66,7 +66,7 @@ class LiveStatistics(Rule):
     def fix(self, context: Context, finding: Finding) -> SurgeryReport:
         """Freeze the statistics."""
         layers: list[Any] = [context.layers[path] for path in finding.measured["layers"]]
-        change = Change(finding.path, "changed", "", "frozen=stats", finding.code)
+        change = Change(finding.path, "changed", "moving", "frozen=stats", finding.code)
 
         return operate(context, change, lambda surgery: _hold(surgery, layers))
 
