@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils import _pytree
 
-__all__ = ["BatchSizes", "batch_sizes"]
+__all__ = ["BatchSizes", "batch_sizes", "length"]
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,22 @@ def batch_sizes(loader: Any) -> BatchSizes | None:
 
     sampler = getattr(loader, "batch_sampler", None)
     size, examples = getattr(sampler, "batch_size", None), getattr(sampler, "sampler", None)
-    if not isinstance(size, int) or size < 1 or not isinstance(examples, Sized):
+    number = length(examples)
+    if not isinstance(size, int) or size < 1 or number is None:
         return None
-    full, rest = divmod(len(examples), size)
+    full, rest = divmod(number, size)
     if rest == 0 or getattr(sampler, "drop_last", False):
         return BatchSizes(size, size, full) if full else None
 
     return BatchSizes(size if full else rest, rest, full + 1)
+
+
+def length(sized: Any) -> int | None:
+    """``len``, or None: a loader of a stream has the method and raises."""
+    try:
+        return len(sized)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def _examples(batch: Any) -> int:

@@ -1,7 +1,8 @@
 """BN113: an epoch is too short for the momentum."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 
+from .._batch_sizes import length
 from .._context import Context
 from .._finding import Finding
 from .._rule import Rule
@@ -40,9 +41,9 @@ class SlowMomentum(Rule):
 
     def check(self, context: Context) -> Iterator[Finding]:
         """The slowest layers."""
-        if not isinstance(context.loader, Sized) or not len(context.loader):
+        batches = length(context.loader)
+        if not batches:
             return
-        batches = len(context.loader)
         slow = {
             path: (1 - layer.momentum) ** batches
             for path, layer in context.layers.items()
