@@ -10,6 +10,7 @@ from torch import nn
 from ..layers import BatchNormGRU, BatchNormLSTM, SequenceBatchNorm, SyncBatchNorm
 from ._affine import Affine, affine_of, is_norm, why_no_affine
 from ._fold_into import Kernel, has_own_weight, is_target, why_not_behind, why_not_mixed
+from ._fold_reasons import why_no_partner
 from ._graph import Call, Graph
 from ._one_domain import OneDomain, is_by_domain, one_domain
 from ._places import HELD, Places
@@ -143,7 +144,7 @@ def layer_before(graph: Graph, layer: nn.Module) -> nn.Module | str:
     targets = {source.module for source in sources if source is not None}
     target = targets.pop() if len(targets) == 1 and None not in sources else None
     if target is None or not _fits(target, layer, out=True):
-        return _why_no_partner(graph, calls, "fed")
+        return why_no_partner(graph, calls, "fed")
 
     readers = [graph.reader(call) for call in graph.calls_of(target)]
     if reason := _why_not_alone(graph, target, layer, readers):
@@ -250,24 +251,3 @@ def _why_not_alone(
         return "the layer is shared with calls that go another way"
 
     return ""
-
-
-def _why_no_partner(graph: Graph, calls: list[Call], verb: str) -> str:
-    if len(calls) > 1:
-        return f"it is called {len(calls)} times, not always {verb} by the same layer"
-    source = calls[0].first
-    while source is not None and graph._passes(source):
-        source = source.first
-    if source is None:
-        return "what feeds it is not known"
-    if source.module is not None and is_target(source.module):
-        return f"{source.target!r} before it is also read by others, or has other channels"
-
-    return f"{verb} by {_described(source)}, not by a convolution or linear layer"
-
-
-def _described(call: Call) -> str:
-    if call.module is not None:
-        return f"{type(call.module).__name__} {call.target!r}"
-
-    return {"input": "the model's input", "attribute": "a parameter"}.get(call.kind, call.target)
