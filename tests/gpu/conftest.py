@@ -12,6 +12,9 @@ from torch import Tensor
 import batchnorm as bn
 from tests.triton.conftest import SMALL
 
+# What cuBLAS asks for before it promises the same bits, which all tests ask for.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 # Hundreds of tests that would all be skipped for one reason: those in test_layers.py tell it.
 if not torch.cuda.is_available() and os.environ.get("REQUIRE_GPU") != "1":
     collect_ignore = ["test_operators.py"]

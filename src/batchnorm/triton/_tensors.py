@@ -1,5 +1,6 @@
 """Tensors as the kernels take them: dense, alike in memory, on one device."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -39,7 +40,7 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 def dense(x: Tensor) -> View:
     """``x`` itself if it is contiguous or channels-last in memory, else a contiguous copy."""
     samples, channels = x.shape[:2]
-    space = x[0, 0].numel() if x.numel() else 0
+    space = math.prod(x.shape[2:])
     if x.is_contiguous():
         return View(x, samples, channels, space)
     if x.movedim(1, -1).is_contiguous():
