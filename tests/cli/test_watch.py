@@ -1,6 +1,7 @@
 """``batchnorm watch report``: files in, one file out, errors that name the cure."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,12 @@ def test_nothing_is_left_when_drawing_fails(folder, monkeypatch, capsys):
 
     assert main(["watch", "report", "run.jsonl"]) == 1
     assert [path.name for path in folder.iterdir()] == ["run.jsonl"]
+
+
+def test_the_command_is_in_the_documents():
+    docs = Path(__file__).parents[2] / "docs"
+
+    assert "`batchnorm watch report`" in (docs / "command_line.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("arguments", [["report"], ["repart"], ["report", "a", "--loud"]])

@@ -14,6 +14,7 @@ from ._parts import (
     colour_of,
     drawn,
     extent,
+    many,
     number,
     severity_colour,
     severity_shape,
@@ -36,7 +37,7 @@ def said(run: Run) -> str:
     if not alerts:
         return f"{run.title}: no alert."
     counts = [
-        f"{n} {severity}{'s' if n > 1 and severity != 'info' else ''}"
+        f"{n} info" if severity == "info" else many(n, severity)
         for severity in SEVERITIES
         if (n := sum(row["severity"] == severity for row in alerts))
     ]
@@ -56,7 +57,7 @@ def alert_lines(runs: Sequence[Run]) -> Iterator[Figure]:
                 f"alerts-{run.key}",
                 f"Alerts: {run.title}" if len(runs) > 1 else "Alerts over time",
                 "Each mark is one alert; which layer, and what to do, is in the table below.",
-                f"Time line of {len(run.recording.alerts)} alerts. {said(run)}",
+                f"Time line of {many(len(run.recording.alerts), 'alert')}. {said(run)}",
                 _timeline(run, extent(runs)),
                 None,
             )

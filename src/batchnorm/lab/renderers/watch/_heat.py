@@ -8,7 +8,7 @@ import altair as alt
 
 from .._page import Figure
 from .._table import Table
-from ._parts import CUT, chart, drawn, extent, named, number, time, words
+from ._parts import CUT, chart, drawn, extent, many, named, number, time, words
 from ._quantities import Shown
 from ._runs import Cell, Run
 
@@ -193,9 +193,9 @@ def _alt(shown: Shown, cells: list[Cell]) -> str:
     top = max(cells, key=lambda cell: abs(cell.value))
 
     return (
-        f"Heat map of {len(series)} layers over steps {first:,} to {last:,}. {shown.title}, median "
-        f"of the layers: {number(start)} at first, {number(end)} at the end. Farthest from zero: "
-        f"{number(top.value)} at {words(top.path)}, step {top.span.start:,}."
+        f"Heat map of {many(len(series), 'layer')} over steps {first:,} to {last:,}. "
+        f"{shown.title}, median of the layers: {number(start)} at first, {number(end)} at the end. "
+        f"Farthest from zero: {number(top.value)} at {words(top.path)}, step {top.span.start:,}."
     )
 
 

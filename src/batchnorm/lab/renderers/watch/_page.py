@@ -9,7 +9,7 @@ from ....watch import Recording
 from .._page import Figure, assemble
 from ._alerts import alert_lines, alert_table, constants, said, scalars
 from ._heat import heat_maps, idle
-from ._parts import number
+from ._parts import many, number
 from ._quantities import SECTIONS
 from ._ridge import ridges
 from ._runs import Run, name_apart
@@ -55,6 +55,7 @@ def render(recordings: Sequence[tuple[str, Recording]], title: str | None = None
         [*alerts, *logged, *ridge, *heat],
         title=title or " and ".join(run.title for run in runs),
         runs=runs,
+        many=many,
         said=[said(run) for run in runs],
         ridge=ridge,
         alerts=alerts,

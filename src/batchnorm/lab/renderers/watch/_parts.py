@@ -15,6 +15,7 @@ __all__ = [
     "colour_of",
     "drawn",
     "extent",
+    "many",
     "named",
     "number",
     "severity_colour",
@@ -92,6 +93,11 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}".replace("-", "−")
     return f"{value:.3g}".replace("-", "−")
+
+
+def many(count: int, thing: str) -> str:
+    """``1 layer``, ``2 layers``."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def words(path: str) -> str:

@@ -11,7 +11,7 @@ import altair as alt
 
 from .._page import Figure
 from .._table import Table
-from ._parts import CUT, chart, colour_of, drawn, extent, named, number, time, words
+from ._parts import CUT, chart, colour_of, drawn, extent, many, named, number, time, words
 from ._runs import Run
 
 __all__ = ["ridges"]
@@ -157,8 +157,8 @@ def _alt(what: str, bands: Iterable[_Band]) -> str:
     ends = list(_ends(bands).values())
     first, last = ends[0], ends[-1]
     return (
-        f"Ridge chart of {len(ends)} layers over training steps. {what} Standard deviation of the "
-        f"first layer, {words(first[0].path)}: {number(first[0].std)} at first, "
+        f"Ridge chart of {many(len(ends), 'layer')} over training steps. {what} Standard deviation "
+        f"of the first layer, {words(first[0].path)}: {number(first[0].std)} at first, "
         f"{number(first[1].std)} at the end; of the last, {words(last[0].path)}: "
         f"{number(last[0].std)} at first, {number(last[1].std)} at the end."
     )
