@@ -30,7 +30,7 @@ ifneq ($(COMPILER),)
   export REQUIRE_NATIVE ?= 1
 endif
 
-.PHONY: help setup demo test bench triton gpu bench-gpu check format docs clean
+.PHONY: help setup demo test bench bench-tools triton gpu bench-gpu check format docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,6 +45,13 @@ test: setup ## run the tests (PYTEST_ARGS="-m slow" for the long ones)
 
 bench: setup ## measure against torch and the copy floor; writes benchmarks/results
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-tools: setup ## measure folding, recalibration, watching and synchronising, which docs/ quote
+	$(BIN)/python -m benchmarks.folding
+	$(BIN)/python -m benchmarks.recalibration
+	$(BIN)/python -m benchmarks.watch
+	$(BIN)/python -m benchmarks.sync_points
+	$(BIN)/python -m benchmarks.sync_docs
 
 triton: .venv/.triton ## GPU kernels without a GPU: Triton's interpreter and compiler (700 MB)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/triton $(PYTEST_ARGS)
