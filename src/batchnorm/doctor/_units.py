@@ -25,7 +25,7 @@ class Units:
         """Take a call: bool ``(N, C, *)`` or ``(N, C)``, whether each value is alive."""
         if alive.dim() < 2:
             return
-        seen = alive.transpose(0, 1).flatten(1).any(1)
+        seen = alive.flatten(2).any(2).any(0) if alive.dim() > 2 else alive.any(0)
         if self.alive is not None and len(self.alive) != len(seen):
             seen = torch.ones_like(self.alive)  # another kind of input: nothing can be said
         self.alive = seen if self.alive is None else self.alive | seen

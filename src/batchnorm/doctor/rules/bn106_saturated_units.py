@@ -55,7 +55,8 @@ class SaturatedUnits(Rule):
         def visit(path: str, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
             seen[path].see(_steepness(_kind(module), output.detach().float()) >= _LEAST)
 
-        context.live.listen("norms", watched, visit)
+        if watched:
+            context.live.listen("norms", watched, visit)
         for path, units in seen.items():
             if units.dead:
                 kind = _kind(watched[path])

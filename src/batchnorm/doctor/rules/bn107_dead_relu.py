@@ -50,7 +50,8 @@ class DeadRelu(Rule):
         def visit(path: str, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
             seen[path].see(output.detach() > 0)
 
-        context.live.listen("norms", watched, visit)
+        if watched:
+            context.live.listen("norms", watched, visit)
         for path, units in seen.items():
             if units.dead:
                 yield self.finding(

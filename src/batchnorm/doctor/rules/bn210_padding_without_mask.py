@@ -47,6 +47,10 @@ class PaddingWithoutMask(Rule):
         """The layer that it moves most."""
         assert context.live is not None
         found: dict[str, _Padding] = {}
+        heard = context.live.norms.heard
+        watched = {
+            p: x for p, x in context.layers.items() if any(len(h.shape) == 3 for h in heard[p])
+        }
 
         def visit(path: str, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             input, mask = input_and_mask(layer, args, kwargs)
@@ -57,7 +61,8 @@ class PaddingWithoutMask(Rule):
             if padding is not None and (path not in found or padding.size > found[path].size):
                 found[path] = padding
 
-        context.live.listen("norms", context.layers, visit)
+        if watched:
+            context.live.listen("norms", watched, visit)
         if found:
             worst = max(found, key=lambda path: found[path].size)
             size, share = found[worst].size, found[worst].share
