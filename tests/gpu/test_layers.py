@@ -61,13 +61,14 @@ def test_a_training_step_does_not_wait_for_the_device():
     ours, _ = pair(activation="relu")
     x = torch.randn(8, 24, 14, 14, device="cuda")
     mask = torch.ones(8, 14, 14, device="cuda", dtype=torch.bool)
-    gradients(ours, x, x)
+    gradients(ours, x, x, mask=mask)
     torch.cuda.set_sync_debug_mode("error")
     try:
         gradients(ours, x, x)
         ours.eval()
         gradients(ours, x, x)
-        torch.ops.batchnorm.batch_norm_train(x, None, None, None, mask, 1e-5, 0, 0.0)
+        ours.train()
+        gradients(ours, x, x, mask=mask)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

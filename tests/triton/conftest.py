@@ -9,8 +9,8 @@ import torch
 
 SMALL = {
     "whole": {},
-    # Every tensor in several parts, with tiles smaller than most planes.
-    "split": {"on_chip": 1, "tile": 64, "space": 32, "programs": 8, "enough": 2**30},
+    # Every tensor in several parts of several tiles, some beyond the end, and planes cut.
+    "split": {"on_chip": 1, "tile": 32, "space": 16, "programs": 4, "enough": 2**30},
     # Every channel by one program that reads it twice.
     "cached": {"on_chip": 1, "tile": 32, "enough": 1},
 }

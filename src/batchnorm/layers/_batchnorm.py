@@ -199,7 +199,11 @@ class _BatchNorm(_Memory):
         if input.numel() == input.shape[1] != 0:
             return True
 
-        return mask is not None and lane is Lane.EAGER and int(mask.sum()) == 1
+        # On a GPU the answer would wait for the device.
+        if mask is None or mask.is_cuda:
+            return False
+
+        return lane is Lane.EAGER and int(mask.sum()) == 1
 
     def _tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """Weight, bias and running statistics."""
