@@ -1,10 +1,10 @@
-"""What ``bn.watch`` costs a training: time per step with it and without, in alternating rounds.
+"""What ``bn.watch`` costs a training: processor time of its steps, recorded ones and others.
 
-Each side trains its own copy of a network from the same weights on the same batches; first the
-weights are compared, bit by bit. A round is a whole interval of steps, one of them recorded, so
-that nothing of the cost is left out. Seconds are of the processor, which other programs on the
-machine do not lengthen much. Run it with ``python -m benchmarks.watch``; it writes
-``benchmarks/results/watch.json``.
+Two copies of a network train on the same batches from the same weights, one of them watched, by
+turns step by step, so that both meet the same machine. What a step costs more is the median of the
+differences of such pairs, for recorded steps and for the others apart; the overhead at an interval
+is worked out from both. At the end the weights are compared, bit by bit. Run it with
+``python -m benchmarks.watch``; it writes ``benchmarks/results/watch.json``.
 """
 
 import argparse
@@ -12,8 +12,7 @@ import copy
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -31,6 +30,7 @@ __all__ = ["NETS", "Net", "main", "overhead"]
 
 RESULT = Path(__file__).parent / "results" / "watch.json"
 EVERY = 500
+SAMPLED = 20  # steps between recorded ones while this measures
 BUDGET = 0.03
 
 
@@ -68,85 +68,70 @@ NETS = (
 
 
 class Side:
-    """One training that goes on from round to round."""
+    """One training that goes on from step to step."""
 
     def __init__(self, model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> None:
         self.model, self._batches = copy.deepcopy(model), batches
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.01, momentum=0.9)
         self._at = 0
 
-    def train(self, steps: int) -> float:
-        """Seconds for so many steps."""
+    def step(self) -> float:
+        """Processor seconds of one step."""
+        x, y = self._batches[self._at % len(self._batches)]
+        self._at += 1
         start = time.process_time()
-        for _ in range(steps):
-            x, y = self._batches[self._at % len(self._batches)]
-            self._at += 1
-            self.optimizer.zero_grad()
-            cross_entropy(self.model(x), y).backward()
-            self.optimizer.step()
+        self.optimizer.zero_grad()
+        cross_entropy(self.model(x), y).backward()
+        self.optimizer.step()
         return time.process_time() - start
 
 
-@contextmanager
-def sides(
-    net: Net, every: int, watchers: dict[str, Callable[[Side], AbstractContextManager[Any]]]
-) -> Iterator[dict[str, Side]]:
+def sides(net: Net) -> tuple[Side, Side]:
     g = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     model = net.make()
-    batches = [
-        (
-            torch.randn(net.shape, generator=g),
-            torch.randint(net.classes, net.shape[:1], generator=g),
-        )
-        for _ in range(8)
-    ]
-    made = {name: Side(model, batches) for name in ("alone", *watchers)}
-    with ExitStack() as stack:
-        for name, watcher in watchers.items():
-            stack.enter_context(watcher(made[name]))
-        yield made
+    batches = []
+    for _ in range(8):
+        x = torch.randn(net.shape, generator=g)
+        batches.append((x, torch.randint(net.classes, net.shape[:1], generator=g)))
+    return Side(model, batches), Side(model, batches)
 
 
-def overhead(net: Net, every: int, rounds: int) -> dict[str, object]:
-    """Processor seconds per round of both sides, what each round costs, and whether bits agree."""
-    with tempfile.TemporaryDirectory() as folder:
-
-        def watcher(side: Side) -> AbstractContextManager[Any]:
-            return bn.watch(
-                side.model,
-                to=Path(folder) / "run.jsonl",
-                every=every,
-                optimizer=side.optimizer,
-                on_alert=None,
-            )
-
-        with sides(net, every, {"watched": watcher}) as made:
-            for side in made.values():
-                side.train(every)  # warm
-            seconds: dict[str, list[float]] = {name: [] for name in made}
-            for at in range(rounds):
-                order = list(made) if at % 2 else list(reversed(made))
-                for name in order:
-                    seconds[name].append(made[name].train(every))
-            same = all(
-                torch.equal(a, b)
-                for a, b in zip(
-                    made["alone"].model.state_dict().values(),
-                    made["watched"].model.state_dict().values(),
-                    strict=True,
-                )
-            )
-    ratios = [w / a - 1 for w, a in zip(seconds["watched"], seconds["alone"], strict=True)]
-    low, _, high = quantiles(ratios, n=4)
+def overhead(net: Net, every: int, records: int) -> dict[str, Any]:
+    """Seconds of a step and what watching adds to it, and whether the bits agree."""
+    alone, watched = sides(net)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        bn.watch(
+            watched.model,
+            to=Path(folder) / "run.jsonl",
+            every=SAMPLED,
+            optimizer=watched.optimizer,
+            on_alert=None,
+        ),
+    ):
+        pairs = []
+        for at in range(SAMPLED * (records + 1)):
+            turn = (alone, watched) if at % 2 else (watched, alone)
+            seconds = {id(side): side.step() for side in turn}
+            pairs.append((seconds[id(alone)], seconds[id(watched)]))
+    own, other = alone.model.state_dict(), watched.model.state_dict()
+    pairs = pairs[SAMPLED:]  # the first interval warms up
+    step = median(a for a, _ in pairs)
+    recorded = [b - a for a, b in pairs[::SAMPLED]]
+    between = median(b - a for at, (a, b) in enumerate(pairs) if at % SAMPLED)
+    shares = [((every - 1) * between + extra) / every / step for extra in recorded]
+    low, _, high = quantiles(shares, n=4)
     return {
         "net": net.name,
         "every": every,
-        "same_bits": same,
-        "step_ms": median(seconds["alone"]) / every * 1e3,
-        "overhead": median(ratios),
+        "same_bits": all(torch.equal(own[name], other[name]) for name in own),
+        "step_ms": step * 1e3,
+        "recorded_ms": median(recorded) * 1e3,
+        "between_us": between * 1e6,
+        "overhead": median(shares),
         "quartiles": [low, high],
-        "seconds": seconds,
+        "seconds": pairs,
     }
 
 
@@ -154,21 +139,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns 1 when the weights differ or the median is over the budget."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watch", description=__doc__)
     parser.add_argument("--every", type=int, default=EVERY)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--records", type=int, default=25)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--net", default="", help="only networks whose name has this in it")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     rows = []
-    print("network | step | overhead (quartiles) | bits")
+    print(f"network | step | recorded step | others | overhead at {options.every} | bits")
     for net in NETS:
         if options.net not in net.name:
             continue
-        row = overhead(net, options.every, options.rounds)
+        row = overhead(net, options.every, options.records)
         low, high = row["quartiles"]
         print(
-            f"{net.name} | {row['step_ms']:.2f} ms | {row['overhead']:.2%} "
+            f"{net.name} | {row['step_ms']:.2f} ms | +{row['recorded_ms']:.1f} ms | "
+            f"{row['between_us']:+.0f} µs | {row['overhead']:.2%} "
             f"({low:.2%} to {high:.2%}) | {'same' if row['same_bits'] else 'DIFFERENT'}",
             flush=True,
         )

@@ -182,7 +182,12 @@ class Watch:
         """The parameters have moved."""
         if not self._running:
             return
-        alerts = self._record() if self._armed else []
+        if not self._armed:  # most steps
+            self.steps += 1
+            self._arm()
+            return
+
+        alerts = self._record()
         self._disarm()
         self.steps += 1
         self._arm()
