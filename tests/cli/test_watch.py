@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+import batchnorm as bn
 from batchnorm.cli import main
 from batchnorm.lab.renderers import watch
+from tests.lab.pages import Page
 from tests.lab.recordings import recording
 
 
@@ -55,20 +58,25 @@ def test_several_recordings_make_one_report(folder, given):
     assert (folder / "new" / "both.html").read_text() == "page"
 
 
-def test_a_parquet_file_is_read(folder, given, monkeypatch):
+def test_what_watch_wrote_is_shown(folder):
     pytest.importorskip("pyarrow", reason="needs pyarrow")
-    import pyarrow
-    import pyarrow.parquet
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.ReLU())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with bn.watch(model, optimizer=optimizer, every=1, to="own.parquet", name="own") as watching:
+        for _ in range(3):
+            loss = (model(torch.randn(16, 3)) * torch.randn(16, 4)).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            watching.log(loss=loss)
+            optimizer.step()
 
-    from batchnorm.watch._schema import RUN_KEY
+    assert main(["watch", "report", "own.parquet"]) == 0
 
-    found = recording(steps=2, depth=1)
-    table = pyarrow.Table.from_pylist(found.layers)
-    table = table.replace_schema_metadata({RUN_KEY: json.dumps(found.run)})
-    pyarrow.parquet.write_table(table, folder / "run.parquet")
-
-    assert main(["watch", "report", "run.parquet"]) == 0
-    assert given == [(["run.parquet"], None)]
+    page = Page((folder / "own.html").read_text())
+    charts = {attrs["id"] for attrs, _ in page.all("div") if attrs.get("role") == "img"}
+    assert {"chart-ridge-run1", "chart-in_std-run1", "chart-grad_norm-run1"} <= charts
+    assert "loss" in [text for _, text in page.all("h3")]
+    assert {"0", "1", "2"} <= {text for attrs, text in page.all("th") if attrs["scope"] == "row"}
 
 
 def test_a_file_that_is_there_is_kept_without_force(folder, given, capsys):
