@@ -13,6 +13,7 @@ from .freeze import freeze
 from .gap import gap
 from .info import info
 from .insert import insert
+from .lab import lab
 from .prune import prune_report
 from .recalibrate import recalibrate
 from .watch import watch
@@ -49,6 +50,7 @@ def _app(errors: Console) -> App:
         for command in commands:
             app.command(command, group=name)
     app.command(watch)
+    app.command(lab)
     return app
 
 

@@ -1,6 +1,44 @@
 """The laboratory: experiments on real data that check what people claim for batch norm.
 
+``run("bias")`` runs an experiment and returns its numbers and verdicts, ``overview()`` lists what
+there is; an ``Experiment`` of your own runs like those of ``batchnorm.lab.experiments``.
 ``data`` loads and checks datasets, ``models`` builds networks, ``training`` is one deterministic
 run, ``store`` and ``parallel`` run many and keep what is done, ``summary`` and ``claims`` turn
-numbers over seeds into verdicts, ``experiments`` say what to run, ``renderers`` show a result.
+numbers over seeds into verdicts, ``renderers`` show a result.
 """
+
+import typing as _typing
+
+if _typing.TYPE_CHECKING:
+    from ._experiment import Experiment as Experiment
+    from ._experiment import Grid as Grid
+    from ._experiment import Question as Question
+    from ._files import save as save
+    from ._registry import overview as overview
+    from ._runner import run as run
+    from ._study import Study as Study
+    from ._trial import Trial as Trial
+
+# Imported when they are first asked for: the networks need nothing but torch.
+_LATER = {
+    "Experiment": "_experiment",
+    "Grid": "_experiment",
+    "Question": "_experiment",
+    "Study": "_study",
+    "Trial": "_trial",
+    "overview": "_registry",
+    "run": "_runner",
+    "save": "_files",
+}
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])

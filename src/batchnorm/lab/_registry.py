@@ -3,10 +3,12 @@
 import pkgutil
 from importlib import import_module
 
+import polars as pl
+
 from .._errors import explain
 from ._experiment import Experiment
 
-__all__ = ["every", "find"]
+__all__ = ["every", "find", "overview"]
 
 
 def every() -> dict[str, Experiment]:
@@ -36,3 +38,22 @@ def find(name: str) -> Experiment:
         raise ValueError(explain("lab", rule, repr(name), cure))
 
     return known[name]
+
+
+def overview() -> pl.DataFrame:
+    """A row per experiment: name, title, arms, datasets, claims, seconds of each budget."""
+    return pl.DataFrame(
+        [
+            {
+                "name": experiment.name,
+                "title": experiment.title,
+                "arms": list(experiment.arms.values()),
+                "datasets": sorted(
+                    {d for grid in experiment.budgets.values() for d in grid.datasets}
+                ),
+                "claims": [question.statement for question in experiment.questions],
+            }
+            | {budget: grid.seconds for budget, grid in experiment.budgets.items()}
+            for experiment in every().values()
+        ]
+    )

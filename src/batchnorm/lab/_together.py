@@ -32,12 +32,13 @@ def fit_together(
     loss is not finite goes on with numbers that are not finite, and does not touch the others.
 
     Args:
-        nets: alike but for their weights, with batch norm or no norm; in training mode.
+        nets: alike but for their weights, with batch norm or no norm; in training mode. The hidden
+            width is a multiple of 4.
         data: what to learn.
         lrs: learning rate of each.
         seeds: of each one's order of examples.
         steps: minibatches.
-        batch_size: examples in each.
+        batch_size: examples in each, a multiple of 4.
         at: steps after which the networks have their weights and `after` is called.
         after: called with the step's number.
 
@@ -45,8 +46,10 @@ def fit_together(
         For each, the training loss (nats) of every step up to the first that is not finite.
 
     Raises:
-        ValueError: the networks are not alike, or have another norm.
+        ValueError: the networks are not alike, or have another norm, or sizes that are no
+            multiples of 4.
     """
+    _check_sizes(nets[0], batch_size)
     # torch computes the last elements of a tensor on another path, with other bits: they are those
     # of a network that nobody looks at.
     stack = _Stack([*nets, nets[-1]])
@@ -66,6 +69,14 @@ def fit_together(
     stack.write(nets)
 
     return [_finite(column.tolist()) for column in losses.T[: len(nets)]]
+
+
+def _check_sizes(net: Mlp, batch_size: int) -> None:
+    """The product of a network's matrices has other bits where they begin at odd addresses."""
+    hidden = net.head.in_features
+    if hidden % 4 or batch_size % 4:
+        rule, got = "sizes must be multiples of 4", f"hidden={hidden}, batch_size={batch_size}"
+        raise ValueError(explain("fit_together", rule, got, "Round them, or use fit"))
 
 
 def _finite(losses: list[float]) -> list[float]:

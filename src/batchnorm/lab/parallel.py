@@ -92,6 +92,7 @@ def _by_joblib(
         _stop_workers()
         raise
     except BrokenProcessPool as error:
+        _stop_workers()
         rule, got = "worker processes must live to the end", "one that died"
         cure = "Run again to go on from the finished trials, with fewer jobs if memory ran out"
         raise RuntimeError(explain("lab", rule, got, cure)) from error
@@ -132,7 +133,7 @@ def _save(store: TrialStore, group: Sequence[Any], found: Sequence[Any]) -> None
 def _stop_workers() -> None:
     from joblib.externals.loky import get_reusable_executor
 
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    get_reusable_executor(kill_workers=True).shutdown(wait=True, kill_workers=True)
 
 
 @contextmanager

@@ -39,11 +39,15 @@ class Estimate:
 def estimate(values: Sequence[float]) -> Estimate:
     r"""Mean of `values` with Student's 95 % interval, :math:`\bar v \pm t_{n-1} s / \sqrt n`.
 
+    A value that is not finite leaves everything open.
+
     Raises:
         ValueError: `values` is empty.
     """
     if not values:
         raise ValueError("estimate: at least one value is needed. Got none. Use one or more seeds.")
+    if not all(map(math.isfinite, values)):
+        return Estimate(sum(values) / len(values), -math.inf, math.inf, math.nan, tuple(values))
     mean = statistics.fmean(values)
     if len(values) == 1:
         return Estimate(mean, -math.inf, math.inf, 0.0, tuple(values))

@@ -1,0 +1,91 @@
+"""``batchnorm lab``: what it prints and writes, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from batchnorm.cli import _extras, main
+
+RUN = [sys.executable, "-c", "import sys; from batchnorm.cli import main; sys.exit(main())"]
+TINY = ["lab", "run", "bias", "--budget", "smoke", "--seeds", "2", "--jobs", "1"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BATCHNORM_DATA", raising=False)
+
+
+def test_list_names_every_experiment(capsys):
+    assert main(["lab", "list"]) == 0
+    assert "bias" in capsys.readouterr().out
+
+
+def test_run_prints_verdicts_writes_files_and_resumes(capsys):
+    assert main([*TINY, "--out", "here"]) == 0
+    first = capsys.readouterr().out
+    assert main([*TINY, "--out", "here"]) == 0
+    second = capsys.readouterr().out
+
+    assert "A bias before batch norm learns nothing" in first
+    assert "4 trials (0 kept from earlier)" in first
+    assert "4 trials (4 kept from earlier)" in second
+    assert len(pl.read_parquet("here/bias/trials.parquet")) == 4
+    verdicts = pl.read_parquet("here/bias/verdicts.parquet")["verdict"].to_list()
+    assert verdicts[:2] == ["holds", "holds"]
+    assert json.loads(Path("here/bias/result.json").read_text())["budget"] == "smoke"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["lab", "run", "biass"], 1, "batchnorm lab: the experiment must be known. Got 'biass'"),
+        (["lab", "run", "bias", "--data", "nowhere"], 1, "the data folder must exist. Got nowhere"),
+        (["lab", "run", "bias", "--budget", "huge"], 2, "huge"),
+        (["lab", "run", "bias", "--seeds", "0"], 2, "--seeds"),
+    ],
+)
+def test_what_cannot_run_is_said(arguments, code, message, tmp_path, capsys):
+    assert main(arguments) == code
+
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out.strip() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_extra_is_named(monkeypatch, capsys):
+    found = _extras.find_spec
+    monkeypatch.setattr(_extras, "find_spec", lambda n: None if n == "polars" else found(n))
+
+    for command in (["lab", "list"], TINY):
+        assert main(command) == 1
+        assert "batchnorm lab needs the extra 'lab'. Got no polars." in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process group")
+def test_ctrl_c_keeps_finished_trials_and_exits_with_130(tmp_path):
+    command = [*RUN, "lab", "run", "bias", "--budget", "default", "--out", "here", "--jobs", "1"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    trials = tmp_path / "here" / "trials"
+    deadline = time.monotonic() + 90
+    while not list(trials.glob("*.json")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert "finished trials are kept in here/trials; the same command goes on" in error
+    assert not list(trials.glob("*.part*"))

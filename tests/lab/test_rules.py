@@ -1,0 +1,96 @@
+"""From trials to findings, against values worked out by hand."""
+
+import math
+
+import polars as pl
+import pytest
+
+from batchnorm.lab._rules import above, below, between, differences, ratios, values
+from batchnorm.lab.claims import Finding, overall, within
+from batchnorm.lab.summary import estimate
+
+FRAME = pl.DataFrame(
+    [("a", 0, 1, 2.0), ("a", 0, 2, 4.0), ("a", 1, 1, 6.0), ("b", 1, 1, 2.0), ("b", 0, 1, 1.0)],
+    schema=["arm", "seed", "lr", "x"],
+    orient="row",
+)
+
+
+def test_values_are_by_seed_and_averaged_within_one():
+    assert values(FRAME, "x", "a") == [3.0, 6.0]
+    assert values(FRAME, "x", "b") == [1.0, 2.0]
+    assert values(FRAME, "x", "a", lr=1) == [2.0, 6.0]
+
+
+def test_values_of_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"Got none of arm 'a' with \{'lr': 3\}"):
+        values(FRAME, "x", "a", lr=3)
+
+
+def test_pairs_are_of_one_seed():
+    assert differences(FRAME, "x", "a", "b").values == (2.0, 4.0)
+    assert ratios(FRAME, "x", "a", "b").values == (3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "numbers", "expected"),
+    [
+        (above, [1.0, 1.1, 1.2], "holds"),
+        (above, [-1.0, -1.1], "fails"),
+        (above, [-1.0, 1.0], "undecided"),
+        (above, [1.0], "undecided"),
+        (below, [1.0, 1.1, 1.2], "fails"),
+        (below, [-1.0, -1.1], "holds"),
+        (below, [-1.0, 1.0], "undecided"),
+    ],
+)
+def test_verdict_follows_the_interval(rule, numbers, expected):
+    assert rule(estimate(numbers), 0.5, "{}").verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([0.0, 0.01], "holds"),
+        ([5.0, 5.01], "fails"),
+        ([-5.0, -5.01], "fails"),
+        ([-2.0, 2.0], "undecided"),
+        ([0.0], "undecided"),
+        ([math.nan, math.nan], "undecided"),
+    ],
+)
+def test_no_difference_must_be_shown(numbers, expected):
+    assert within(estimate(numbers), -1.0, 1.0) == expected
+    assert between(estimate(numbers), -1.0, 1.0, "{}").verdict == expected
+
+
+def test_effect_size_is_the_distance_in_deviations():
+    assert above(estimate([1.0, 2.0, 3.0]), 0.0, "{}").size == 2.0
+    assert above(estimate([1.0, 2.0, 3.0]), 2.5, "{}").size == -0.5
+    assert above(estimate([2.0, 2.0]), 0.0, "{}").size == math.inf
+    assert above(estimate([2.0, 2.0]), 2.0, "{}").size == 0.0
+    assert math.isnan(above(estimate([2.0]), 0.0, "{}").size)
+
+
+def test_evidence_has_the_number_and_its_interval():
+    found = above(estimate([0.9, 1.0, 1.1]), 0.0, "{} more", "{:.1f}".format)
+
+    assert (
+        found.evidence.replace("\N{NO-BREAK SPACE}", " ") == "1.0 more (95 % interval 0.8 to 1.2)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["holds", "holds"], "holds"),
+        (["fails"], "fails"),
+        (["holds", "fails"], "undecided"),
+        (["holds", "undecided"], "undecided"),
+        ([], "undecided"),
+    ],
+)
+def test_datasets_must_agree(verdicts, expected):
+    one = estimate([1.0])
+
+    assert overall({str(i): Finding(v, one, "") for i, v in enumerate(verdicts)}) == expected
