@@ -13,8 +13,8 @@ __all__ = ["HalfInEval"]
 class HalfInEval(Rule):
     """A layer is in training mode inside a model that is in eval mode.
 
-    Checks: the mode of every batch norm layer against that of the module that holds it. One
-    finding, at the first.
+    Checks: the mode of every batch norm layer, if the model is in eval mode. One finding, at the
+    first.
 
     Why it hurts: the layer normalises by the batch and updates its statistics while one evaluates,
     so that the validation data ends in the network. It happens when the layer is not called through
@@ -39,11 +39,7 @@ class HalfInEval(Rule):
         """All such layers together."""
         if context.model.training:
             return
-        paths = [
-            path
-            for path, layer in context.layers.items()
-            if layer.training and any(not module.training for module in context.above(path))
-        ]
+        paths = [path for path, layer in context.layers.items() if layer.training]
         if paths:
             yield self.finding(
                 paths[0],
