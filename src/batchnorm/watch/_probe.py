@@ -29,7 +29,6 @@ def run_aside(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     with (
         _same_buffers(model),
         _same_generators(model),
-        _no_cached_casts(),
         _eager(),
         torch.no_grad(),
     ):
@@ -70,17 +69,6 @@ def _same_generators(model: nn.Module) -> Iterator[None]:
             random.setstate(python)
             if legacy is not None:
                 numpy.random.set_state(legacy)
-
-
-@contextmanager
-def _no_cached_casts() -> Iterator[None]:
-    """Autocast would keep weights that were cast without a gradient, for the real forward too."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)
 
 
 def _eager() -> AbstractContextManager[Any]:
