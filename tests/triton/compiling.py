@@ -116,6 +116,8 @@ def of_case(case: Case) -> list[Any]:
 
 #: One channel on chip, one block read twice, and split; planes and rows.
 SHAPES = {"on chip": (128, 256, 7, 7), "cached": (64, 256, 28, 28), "split": (8, 8, 64, 64)}
+#: Enough channels, and a number of them that 16 divides, for wide loads along the channels.
+SHAPES["wide"] = (64, 64, 14, 14)
 
 
 def calls(

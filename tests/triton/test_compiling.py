@@ -52,9 +52,9 @@ def test_nothing_spills_on_the_gpu_that_the_table_is_made_for():
     assert not [kernel for kernel in found if kernel["stack"] > 0]
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_streaming_kernels_load_sixteen_bytes_at_a_time(layout):
-    found = compile_for("cuda:90", "bfloat16", "plain", layout, "split")
+@pytest.mark.parametrize(("layout", "shape"), [("contiguous", "split"), ("channels_last", "wide")])
+def test_streaming_kernels_load_sixteen_bytes_at_a_time(layout, shape):
+    found = compile_for("cuda:90", "bfloat16", "plain", layout, shape)
     streaming = [k for k in found if k["kernel"] in ("stats_kernel", "apply_kernel")]
     assert {kernel["load_bits"] for kernel in streaming} == {128}
 
