@@ -1,5 +1,7 @@
 """No rule on statistics or the training loop stumbles over unusual layers, models and loaders."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -104,3 +106,14 @@ def test_rules_look_without_stumbling(name, training) -> None:
 def test_a_model_for_inference_alone_is_looked_at() -> None:
     diagnosis = diagnose(Fails().eval(), loader=rows(), select=["BN1", "BN2"], config={})
     assert not [skip for skip in diagnosis.skipped if skip.failed]
+
+
+def test_a_models_own_warnings_neither_leak_nor_stop_a_rule():
+    class Warns(nn.Sequential):
+        def forward(self, x):
+            warnings.warn("mine", stacklevel=2)
+            return super().forward(x)
+
+    model = Warns(nn.Linear(4, 3), bn.BatchNorm1d(3))  # warnings are errors in these tests
+    found = diagnose(model, torch.randn(8, 4))
+    assert not [skip for skip in found.skipped if skip.failed]

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from batchnorm.surgery._proof import compare, record, widened
 from tests.surgery.models import Tangled, assert_same_picture, picture, randomise
@@ -83,3 +84,14 @@ def test_a_model_that_cannot_be_copied_has_no_widened_copy():
     model = nn.Linear(3, 2)
     model.cache = model.weight * 2
     assert widened(model, torch.ones(1, 3)) is None
+
+
+def test_reentrant_checkpointing_is_compared_by_outputs_alone():
+    class Checkpointed(nn.Sequential):
+        def forward(self, x):
+            return checkpoint(super().forward, x, use_reentrant=True)
+
+    x = torch.ones(2, 3, requires_grad=True)
+    (recording,) = record(Checkpointed(nn.Linear(3, 2)), x)
+    assert list(recording.outputs) == ["output 0"]
+    assert recording.gradients == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -186,7 +187,8 @@ class Live:
     def _forward(
         self, mode: Mode, take: Callable[[Any], None], batches: Iterable[Batch] | None = None
     ) -> Exception | None:
-        with untouched(self.model, self.loader), eager():
+        with untouched(self.model, self.loader), eager(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the model's own; it has given them already
             try:
                 self._set(mode)
             except Exception as error:  # exported programs have one mode only

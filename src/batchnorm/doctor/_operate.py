@@ -25,13 +25,12 @@ def operate(context: Context, change: Change, plan: Callable[[Surgery], None]) -
         Exception: whatever stops the surgery; the model is then as before.
     """
     sample, modes = _sample(context), _modes(context)
-    gradients = _has_gradients(context, sample, modes)
-    before = record(context.model, sample, modes, gradients=gradients)
+    before = record(context.model, sample, modes)
     surgery = Surgery("doctor", context.model, context.optimizer)
     plan(surgery)
     surgery.commit()
     try:
-        after = record(surgery.model, sample, modes, gradients=gradients)
+        after = record(surgery.model, sample, modes)
     except BaseException:
         surgery.undo()
         raise
@@ -54,13 +53,3 @@ def _modes(context: Context) -> list[Mode]:
     modes: tuple[Mode, ...] = ("eval", "train")
 
     return [mode for mode in modes if context.live.runs(mode)]
-
-
-def _has_gradients(context: Context, sample: Any, modes: list[Mode]) -> bool:
-    """Whether they can be compared: activation checkpointing of the old kind refuses."""
-    try:
-        record(context.model, sample, modes[:1])
-    except RuntimeError:
-        return False
-
-    return True
