@@ -7,6 +7,6 @@ from ._alerts import Rule as Rule
 from ._alerts import builtin as builtin
 from ._read import read as read
 from ._schema import Recording as Recording
-from ._watch import Watch as Watch
-from ._watch import WatchWarning as WatchWarning
+from ._session import Watch as Watch
+from ._session import WatchWarning as WatchWarning
 from ._watch import watch as watch

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..._errors import explain
-from .._watch import Watch, watch
+from .._session import Watch
+from .._watch import watch
 
 try:
     from transformers import TrainerCallback
