@@ -8,7 +8,8 @@ from typing import Any, Literal
 from torch import nn
 
 from .._errors import explain
-from ._alerts import Alert, Alerts, Rule, builtin
+from ._alerts import Alert, Alerts, Rule
+from ._builtin import builtin
 from ._session import Watch
 from ._sites import Choice
 from .sinks import Target
