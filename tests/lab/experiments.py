@@ -5,8 +5,7 @@ import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from batchnorm.lab import Experiment, Grid, Question, Trial
-from batchnorm.lab._rules import above, differences
+from batchnorm.lab import Experiment, Grid, Question, Trial, above, differences
 
 TRIALS = 2 * 3 * 2  # arms, seeds, rates
 

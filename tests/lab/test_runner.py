@@ -270,6 +270,16 @@ def test_another_measurement_is_another_trial(tmp_path, monkeypatch):
     assert _code(PLAIN) != before
 
 
+def test_a_function_without_a_file_counts_by_its_code():
+    def typed(text: str) -> object:
+        names: dict[str, object] = {}
+        exec(compile(f"def measure(trial, data): return {text}", "<stdin>", "exec"), names)
+        return replace(PLAIN, measure=names["measure"])
+
+    assert _code(typed("{'score': 1}")) == _code(typed("{'score': 1}"))
+    assert _code(typed("{'score': 1}")) != _code(typed("{'score': 2}"))
+
+
 def test_files_hold_the_frames_and_say_how_they_were_made(tmp_path):
     study = smoke(PLAIN, tmp_path)
 

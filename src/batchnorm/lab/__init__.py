@@ -1,7 +1,8 @@
 """The laboratory: experiments on real data that check what people claim for batch norm.
 
 ``run("bias")`` runs an experiment and returns its numbers and verdicts, ``overview()`` lists what
-there is; an ``Experiment`` of your own runs like those of ``batchnorm.lab.experiments``.
+there is; an ``Experiment`` of your own runs like those of ``batchnorm.lab.experiments``, its
+trials train by ``fit`` and its claims are judged by ``above``, ``below`` and ``between``.
 ``data`` loads and checks datasets, ``models`` builds networks, ``training`` is one deterministic
 run, ``store`` and ``parallel`` run many and keep what is done, ``summary`` and ``claims`` turn
 numbers over seeds into verdicts, ``renderers`` show a result.
@@ -14,9 +15,18 @@ if _typing.TYPE_CHECKING:
     from ._experiment import Grid as Grid
     from ._experiment import Question as Question
     from ._files import save as save
+    from ._fit import accuracy as accuracy
+    from ._fit import fit as fit
     from ._registry import overview as overview
+    from ._rules import above as above
+    from ._rules import below as below
+    from ._rules import between as between
+    from ._rules import differences as differences
+    from ._rules import ratios as ratios
+    from ._rules import values as values
     from ._runner import run as run
     from ._study import Study as Study
+    from ._together import fit_together as fit_together
     from ._trial import Trial as Trial
 
 # Imported when they are first asked for: the networks need nothing but torch.
@@ -26,9 +36,18 @@ _LATER = {
     "Question": "_experiment",
     "Study": "_study",
     "Trial": "_trial",
+    "above": "_rules",
+    "accuracy": "_fit",
+    "below": "_rules",
+    "between": "_rules",
+    "differences": "_rules",
+    "fit": "_fit",
+    "fit_together": "_together",
     "overview": "_registry",
+    "ratios": "_rules",
     "run": "_runner",
     "save": "_files",
+    "values": "_rules",
 }
 
 

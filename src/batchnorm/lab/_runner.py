@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import marshal
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -214,8 +215,11 @@ def _code(experiment: Experiment) -> str:
     """Digest of the package's code and of the file that measures."""
     function = experiment.measure or experiment.measure_together
     assert function is not None
-    source = inspect.getsourcefile(inspect.unwrap(function))
-    own = Path(source).read_bytes() if source else b""
+    function = inspect.unwrap(function)
+    source = inspect.getsourcefile(function)
+    # A function of a notebook or a prompt has no file.
+    written = source is not None and Path(source).is_file()
+    own = Path(str(source)).read_bytes() if written else marshal.dumps(function.__code__)
 
     return hashlib.sha256(code_version().encode() + own).hexdigest()[:16]
 
