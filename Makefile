@@ -53,13 +53,13 @@ bench-tools: setup ## measure folding, recalibration, watching and synchronising
 	$(BIN)/python -m benchmarks.sync_points
 	$(BIN)/python -m benchmarks.sync_docs
 
-triton: .venv/.triton ## GPU kernels without a GPU: Triton's interpreter and compiler (700 MB)
+triton: setup ## the tests of the GPU kernels alone, in Triton's interpreter and compiler
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/triton $(PYTEST_ARGS)
 
-gpu: .venv/.triton ## the tests that need a GPU; a skip is a failure
+gpu: setup ## the tests that need a GPU; a skip is a failure
 	REQUIRE_GPU=1 $(BIN)/python -m pytest -n $(GPU_WORKERS) --dist worksteal tests/gpu $(PYTEST_ARGS)
 
-bench-gpu: .venv/.triton ## measure on a GPU against torch and a copy; writes docs/gpu.md
+bench-gpu: setup ## measure on a GPU against torch and a copy; writes docs/gpu.md
 	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
 check: setup ## lint, formatting and types, without changing a file
@@ -92,10 +92,6 @@ clean: ## remove everything that the other targets made
 
 .venv/.installed: .venv/.tools pyproject.toml CMakeLists.txt $(CXX_SOURCES)
 	$(PIP) --no-build-isolation -e '.[dev,lab]'
-	touch $@
-
-.venv/.triton: .venv/.installed
-	$(PIP) --no-build-isolation -e '.[dev,lab,gpu]'
 	touch $@
 
 .venv/.docs: .venv/.installed
