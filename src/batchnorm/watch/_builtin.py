@@ -10,6 +10,10 @@ from ._schema import Row
 
 __all__ = ["builtin"]
 
+# Steps in which running statistics are still on their way from 0 and 1, and the network moves most:
+# of the first values, momentum 0.1 has 0.5 % left after that.
+_WARM_UP = 50
+
 
 def builtin(moment: Moment) -> Iterator[Alert]:
     """What the numbers of a row say by themselves."""
@@ -45,7 +49,9 @@ def _apart(row: Row, before: Row) -> _Checked:
 
     def is_apart(one: Row) -> bool:
         errors, distance = one.get("distance_errors"), one.get("distance_mean")
-        return bool(errors and distance and errors > 5 and distance > 0.5 and one["training"])
+        if not errors or not distance or one["step"] < _WARM_UP:
+            return False
+        return bool(errors > 5 and distance > 0.5 and one["training"])
 
     if not (is_apart(row) and is_apart(before)):
         return None
