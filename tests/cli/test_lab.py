@@ -71,6 +71,39 @@ def test_missing_extra_is_named(monkeypatch, capsys):
         assert "batchnorm lab needs the extra 'lab'. Got no polars." in capsys.readouterr().err
 
 
+def test_compare_trains_the_user_s_model(capsys):
+    model, data = "tests.lab.test_compare:net", "tests.lab.test_compare:images"
+    options = ["--rates", "0.01", "0.1", "--steps", "3", "--seeds", "2", "--jobs", "1"]
+
+    code = main(["lab", "compare", "--model", model, "--data", data, *options, "--out", "here"])
+
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "The model is better with group norm than as it is." in shown
+    assert "rate 0.01" in shown
+    assert "20 trials (0 kept from earlier)" in shown
+    assert len(pl.read_parquet("here/compare/trials.parquet")) == 20
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nowhere:net", "--model must name a module that can be imported"),
+        ("tests.lab.test_compare:broken", "must name something in the module"),
+        ("tests.lab.test_compare:mse_loss", "mse_loss() missing"),
+    ],
+)
+def test_compare_says_what_is_wrong_with_the_model(model, message, capsys):
+    arguments = ["--model", model, "--data", "tests.lab.test_compare:images"]
+
+    assert main(["lab", "compare", *arguments]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith("batchnorm lab compare: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process group")
 def test_ctrl_c_keeps_finished_trials_and_exits_with_130(tmp_path):
     command = [*RUN, "lab", "run", "bias", "--budget", "default", "--out", "here", "--jobs", "1"]

@@ -1,6 +1,7 @@
 """``batchnorm lab``."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ._extras import missing_extra
 from ._guard import FAILED, message_of
+from ._model import Named
 
 if TYPE_CHECKING:
     from ..lab import Experiment, Study
@@ -69,17 +71,16 @@ def run(
     if message := missing_extra("lab", "batchnorm lab"):
         print(message, file=sys.stderr)
         return FAILED
-    from ..lab import overview, save
+    from ..lab import overview
+    from ..lab import run as run_experiments
     from ..lab.data import data_folder
-    from ..lab.renderers.verdicts import show
 
     console = Console()
-    try:
-        with _Bar(console) as bar:
-            chosen = names or tuple(overview()["name"])
-            studies = _studies(
-                chosen,
-                bar,
+    with _Bar(console) as bar:
+
+        def work() -> "list[Study]":
+            return run_experiments(
+                names or tuple(overview()["name"]),
                 budget=budget,
                 data=data_folder(data),
                 seeds=seeds,
@@ -87,16 +88,102 @@ def run(
                 jobs=jobs,
                 backend=backend,
                 resume=resume,
+                started=bar.started,
+                done=bar.done,
             )
-        written = save(studies, out)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(message_of("batchnorm lab", error), file=sys.stderr)
+
+        studies = _guarded("batchnorm lab", work, out)
+    if isinstance(studies, int):
+        return studies
+    _finish(studies, out, console)
+
+    return 0
+
+
+@lab.command
+def compare(
+    *,
+    model: str,
+    data: str,
+    rates: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.001, 0.01, 0.1),
+    steps: Positive = 200,
+    seeds: Positive = 3,
+    out: Path = Path("out/compare"),
+    jobs: Positive | None = None,
+    backend: Literal["joblib", "ray"] = "joblib",
+    resume: bool = True,
+) -> int:
+    """Train your model on your data as it is and with other norms, and judge which is better.
+
+    Batch norms become group, layer, instance and no norm; a model without any gets them.
+
+    Args:
+        model: pkg.mod:function that makes it.
+        data: pkg.mod:function that returns training and test data: batches of input and target.
+        rates: Learning rates of SGD.
+        steps: Minibatches of each training.
+        seeds: How many.
+        out: Folder to write to.
+        jobs: Processes; all cores by default.
+        backend: Processes of this machine, or a Ray cluster.
+        resume: Keep trials of an earlier run. Code that your function's file imports is not looked
+            at: after a change there, use --no-resume.
+    """
+    who = "batchnorm lab compare"
+    if message := missing_extra("lab", who):
+        print(message, file=sys.stderr)
+        return FAILED
+    from ..lab import compare as compare_norms
+    from ..lab.renderers.verdicts import show_scores
+
+    console = Console()
+    with _Bar(console) as bar:
+
+        def work() -> "list[Study]":
+            study = compare_norms(
+                Named(who, "--model", model).function(),
+                Named(who, "--data", data).function(),
+                lrs=rates,
+                steps=steps,
+                seeds=seeds,
+                out=out,
+                jobs=jobs,
+                backend=backend,
+                resume=resume,
+                started=bar.started,
+                done=bar.done,
+            )
+            return [study]
+
+        studies = _guarded(who, work, out)
+    if isinstance(studies, int):
+        return studies
+    show_scores(studies[0], console)
+    _finish(studies, out, console)
+
+    return 0
+
+
+def _guarded(who: str, work: "Callable[[], list[Study]]", out: Path) -> "list[Study] | int":
+    """What the work returns, or an exit code after a message."""
+    try:
+        return work()
+    except Exception as error:  # the model and the data are the user's code
+        print(message_of(who, error), file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         kept = len(list((out / "trials").glob("*.json")))
         where = f"{kept} finished trials are kept in {out / 'trials'}"
         print(f"\nStopped. {where}; the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _finish(studies: "list[Study]", out: Path, console: Console) -> None:
+    """Write the files, then print the verdicts."""
+    from ..lab import save
+    from ..lab.renderers.verdicts import show
+
+    written = save(studies, out)
     for study in studies:
         show(study, console)
     total = sum(len(study.trials) for study in studies)
@@ -107,14 +194,6 @@ def run(
         f"{', '.join(map(str, written))}",
         soft_wrap=True,
     )
-
-    return 0
-
-
-def _studies(names: tuple[str, ...], bar: "_Bar", **options: object) -> "list[Study]":
-    from ..lab import run as run_experiments
-
-    return run_experiments(names, started=bar.started, done=bar.done, **options)  # type: ignore[arg-type]
 
 
 class _Bar:

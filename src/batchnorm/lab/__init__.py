@@ -11,6 +11,7 @@ numbers over seeds into verdicts, ``renderers`` show a result.
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from ._compare import compare as compare
     from ._experiment import Experiment as Experiment
     from ._experiment import Grid as Grid
     from ._experiment import Question as Question
@@ -40,6 +41,7 @@ _LATER = {
     "accuracy": "_fit",
     "below": "_rules",
     "between": "_rules",
+    "compare": "_compare",
     "differences": "_rules",
     "fit": "_fit",
     "fit_together": "_together",

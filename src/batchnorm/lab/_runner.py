@@ -5,7 +5,7 @@ import inspect
 import marshal
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from .environment import environment
 from .parallel import Backend, cores, run_groups
 from .store import TrialStore, code_version
 
-__all__ = ["grouped", "run", "study"]
+__all__ = ["grouped", "key_of", "run", "study", "written"]
 
 COMPANY = 32  # networks that train together: more are hardly faster
 
@@ -187,7 +187,7 @@ def _measured(
 
 def _data(
     experiment: Experiment, names: Iterable[str], folder: Path | None
-) -> tuple[dict[str, Data], Mapping[str, str]]:
+) -> tuple[dict[str, Data], dict[str, str]]:
     """What there is, and why the rest is left out; a file that is there must be right."""
     found: dict[str, Data] = {}
     left_out: dict[str, str] = {}
@@ -212,16 +212,29 @@ def _work(trial: Trial) -> float:
 
 
 def _code(experiment: Experiment) -> str:
-    """Digest of the package's code and of the file that measures."""
     function = experiment.measure or experiment.measure_together
     assert function is not None
-    function = inspect.unwrap(function)
-    source = inspect.getsourcefile(function)
-    # A function of a notebook or a prompt has no file.
-    written = source is not None and Path(source).is_file()
-    own = Path(str(source)).read_bytes() if written else marshal.dumps(function.__code__)
 
-    return hashlib.sha256(code_version().encode() + own).hexdigest()[:16]
+    return key_of(function)
+
+
+def key_of(function: Callable[..., Any]) -> str:
+    """Digest of the package's code and of what is written where `function` is."""
+    return hashlib.sha256(code_version().encode() + written(function)).hexdigest()[:16]
+
+
+def written(function: Callable[..., Any]) -> bytes:
+    """The file of a function or class; what has none counts by its code or its text."""
+    function = inspect.unwrap(function)
+    try:
+        source = inspect.getsourcefile(function)
+    except TypeError:  # an object that can be called, a builtin
+        return repr(function).encode()
+    if source is not None and Path(source).is_file():
+        return Path(source).read_bytes()
+    code = getattr(function, "__code__", None)
+
+    return marshal.dumps(code) if code else repr(function).encode()
 
 
 def _stored(store: TrialStore, trial: Trial) -> Outcome:

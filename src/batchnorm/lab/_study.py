@@ -26,7 +26,7 @@ class Study:
             of processor time.
         claims: with their verdicts.
         datasets: title by name.
-        left_out: why a dataset is missing, by name.
+        left_out: why a dataset, or an arm of a comparison, is missing, by name.
         environment: machine and software.
         reused: trials that an earlier run had finished.
         seconds: of this run.
@@ -38,7 +38,7 @@ class Study:
     trials: pl.DataFrame
     claims: tuple[Claim, ...]
     datasets: Mapping[str, str]
-    left_out: Mapping[str, str]
+    left_out: dict[str, str]
     environment: Environment
     reused: int
     seconds: float

@@ -1,5 +1,7 @@
 """Experiments in the terminal."""
 
+from statistics import fmean
+
 import polars as pl
 from rich.console import Console
 from rich.table import Table
@@ -8,7 +10,7 @@ from rich.text import Text
 from .._study import Study
 from .console import MARKS, STYLES
 
-__all__ = ["show", "show_list"]
+__all__ = ["show", "show_list", "show_scores"]
 
 
 def show(study: Study, console: Console) -> None:
@@ -37,6 +39,16 @@ def show_list(experiments: pl.DataFrame, console: Console) -> None:
         table.add_row(row["name"], row["title"], str(len(row["claims"])), *times)
     console.print(table)
     console.print("Times are for two cores.", style="dim")
+
+
+def show_scores(study: Study, console: Console) -> None:
+    """Print the mean score of every arm at every learning rate of a comparison."""
+    rates = study.grid.settings["lr"]
+    table = Table("norm", *(f"rate {rate:g}" for rate in rates))
+    for arm, label in study.experiment.arms.items():
+        of_rates = (study.trials.filter(arm=arm, lr=rate)["score"] for rate in rates)
+        table.add_row(label, *(f"{fmean(scores):.4g}" for scores in of_rates))
+    console.print(table)
 
 
 def _time(seconds: float) -> str:
