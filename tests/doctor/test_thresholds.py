@@ -120,7 +120,6 @@ class TestBatchSizes:
             ([], None),
             ([{"a": 1}], None),
         ],
-        ids=str,
     )
     def test_are_what_an_epoch_gives(self, loader, sizes) -> None:
         assert batch_sizes(loader) == sizes
