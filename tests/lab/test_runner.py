@@ -53,6 +53,12 @@ def test_there_is_a_row_for_every_arm_setting_and_seed(tmp_path):
     assert row["score"].to_list() == [12.5]
 
 
+def test_trials_that_run_together_keep_their_own_numbers(tmp_path):
+    alone, together = smoke(PLAIN, tmp_path), smoke(TOGETHER, tmp_path)
+
+    assert together.trials.drop("seconds").equals(alone.trials.drop("seconds"))
+
+
 def test_claims_follow_from_the_trials(tmp_path):
     claim = smoke(PLAIN, tmp_path).claims[0]
 

@@ -178,10 +178,9 @@ def _normed(net: nn.Module) -> bool:
 def _measure(
     model: Callable[[], nn.Module], loss: Loss, trial: Trial, data: Loaders
 ) -> Mapping[str, float]:
-    torch.manual_seed(trial.seed)
     batches = _endless(data.train)
     sample, _ = next(iter(data.train))
-    torch.manual_seed(trial.seed)
+    torch.manual_seed(trial.seed)  # a loader that shuffles has drawn numbers
     net = _made(model, trial.arm, sample).train()
     optimizer = torch.optim.SGD(net.parameters(), trial["lr"], trial["momentum"])
     for _ in range(trial["steps"]):
