@@ -1,5 +1,6 @@
 """``batchnorm lab``: what it prints and writes, and how it ends."""
 
+import errno
 import json
 import os
 import signal
@@ -60,6 +61,25 @@ def test_what_cannot_run_is_said(arguments, code, message, tmp_path, capsys):
     assert "Traceback" not in captured.err
     assert captured.out.strip() == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_said_and_the_run_goes_on_later(monkeypatch, capsys):
+    write, left = Path.write_text, iter([True, True])
+
+    def full(path, text, **options):
+        if not next(left, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, text, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert main([*TINY, "--out", "here"]) == 1
+    error = capsys.readouterr().err
+
+    assert "No space left on device" in error
+    assert "2 finished trials are kept in here/trials; the same command goes on" in error
+    assert main([*TINY, "--out", "here"]) == 0
+    assert "4 trials (2 kept from earlier)" in capsys.readouterr().out
 
 
 def test_missing_extra_is_named(monkeypatch, capsys):

@@ -165,33 +165,38 @@ def compare(
 
 
 def _guarded(who: str, work: "Callable[[], list[Study]]", out: Path) -> "list[Study] | int":
-    """What the work returns, or an exit code after a message."""
+    """What the work returns, when its files are written; or an exit code after a message."""
+    from ..lab import save
+
     try:
-        return work()
+        studies = work()
+        save(studies, out)
+        return studies
     except Exception as error:  # the model and the data are the user's code
         print(message_of(who, error), file=sys.stderr)
-        return FAILED
+        code = FAILED
     except KeyboardInterrupt:
-        kept = len(list((out / "trials").glob("*.json")))
+        print("\nStopped.", file=sys.stderr)
+        code = INTERRUPTED
+    if kept := len(list((out / "trials").glob("*.json"))):
         where = f"{kept} finished trials are kept in {out / 'trials'}"
-        print(f"\nStopped. {where}; the same command goes on from there.", file=sys.stderr)
-        return INTERRUPTED
+        print(f"{where}; the same command goes on from there.", file=sys.stderr)
+
+    return code
 
 
 def _finish(studies: "list[Study]", out: Path, console: Console) -> None:
-    """Write the files, then print the verdicts."""
-    from ..lab import save
+    """Print the verdicts."""
     from ..lab.renderers.verdicts import show
 
-    written = save(studies, out)
     for study in studies:
         show(study, console)
     total = sum(len(study.trials) for study in studies)
     reused = sum(study.reused for study in studies)
     seconds = sum(study.seconds for study in studies)
     console.print(
-        f"{total} trials ({reused} kept from earlier) in {seconds:.0f} s. Wrote "
-        f"{', '.join(map(str, written))}",
+        f"{total} trials ({reused} kept from earlier) in {seconds:.0f} s. Wrote tables and numbers "
+        f"to {', '.join(str(out / study.experiment.name) for study in studies)}",
         soft_wrap=True,
     )
 
