@@ -55,7 +55,7 @@ NAMES = {
 FUNCTIONS = {"batch_norm", "batch_norm_stats", "update_running"}
 # Imported when they are asked for.
 LATER = {"diagnose"}
-FLOORS = {"layers", "stats", "surgery", "doctor", "ops", "reference", "lab", "cli"}
+FLOORS = {"layers", "stats", "surgery", "doctor", "ops", "reference", "triton", "lab", "cli"}
 
 
 def public(module) -> set[str]:

@@ -1,6 +1,9 @@
 """A finished trial is found again by its configuration and code, and by nothing else."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,16 @@ def test_code_version_covers_what_can_change_a_number(monkeypatch):
     assert before == code_version()
     monkeypatch.setattr(store_module.torch, "__version__", "0.0")
     assert code_version() != before
+
+
+def test_sweep_removes_what_killed_writers_have_begun(tmp_path: Path):
+    writer = subprocess.Popen([sys.executable, "-c", ""])
+    writer.wait()
+    dead = tmp_path / f"one.part{writer.pid}"
+    alive, other = tmp_path / f"two.part{os.getpid()}", tmp_path / "three.json"
+    for path in (dead, alive, other):
+        path.touch()
+
+    TrialStore(tmp_path, "code").sweep()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([alive.name, other.name])

@@ -68,10 +68,14 @@ def run_groups(
         finished = (_work(function, i, group, store) for i, group in enumerate(groups))
     else:
         finished = _by_joblib(function, groups, store, jobs)
-    with closing(finished):
-        for index in finished:
-            for config in groups[index]:
-                done(config)
+    store.sweep()
+    try:
+        with closing(finished):
+            for index in finished:
+                for config in groups[index]:
+                    done(config)
+    finally:
+        store.sweep()
 
 
 def _each(function: Callable[[Config], Record], group: Sequence[Config]) -> list[Record]:

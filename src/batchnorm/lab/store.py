@@ -94,6 +94,13 @@ class TrialStore:
             return None
         return result if isinstance(result, dict) else None
 
+    def sweep(self) -> None:
+        """Remove what writers that were killed have begun; theirs alone."""
+        for part in self.folder.glob("*.part*"):
+            writer = part.suffix.removeprefix(".part")
+            if writer.isdecimal() and not _is_running(int(writer)):
+                part.unlink(missing_ok=True)
+
     def save(self, config: Record, result: Record) -> None:
         """Write one trial; another process sees the whole file or none."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -105,3 +112,15 @@ class TrialStore:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Whether there is such a process; one of another user is one too."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+
+    return True
