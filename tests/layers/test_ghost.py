@@ -220,3 +220,11 @@ def test_wrong_size_is_refused(size, error):
 
 def test_says_its_size():
     assert "ghost_batch_size=16" in repr(bn.GhostBatchNorm1d(3, ghost_batch_size=16))
+
+
+def test_a_batch_after_inference_mode_can_be_trained_on():
+    layer = bn.GhostBatchNorm1d(3, ghost_batch_size=7)
+    with torch.inference_mode():
+        layer(torch.randn(27, 3))
+    layer(torch.randn(27, 3)).square().sum().backward()
+    assert layer.weight.grad.isfinite().all()

@@ -1,6 +1,7 @@
 """Batch norm by parts of the batch: each ghost batch is normalised by statistics of its own."""
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -87,15 +88,21 @@ class _GhostBatchNorm(_BatchNorm):
         if input.shape[0] <= self.ghost_batch_size:
             return normalise_by_batch(lane, *args)
 
-        samples = torch.arange(input.shape[0], device=input.device)
         weight, bias, rows = affine_rows(input, weight, bias)
         output, statistics = normalise_groups(
             *(lane, input, weight, bias, residual, mask),
-            *(self._index(samples), self._groups(input), rows),
+            *(self._index_of(lane, input), self._groups(input), rows),
             *(eps, activation, slope),
         )
 
         return output, merge_groups(lane, statistics)
+
+    def _index_of(self, lane: Lane, input: Tensor) -> Tensor:
+        size = self.ghost_batch_size
+        if lane is Lane.EAGER:  # making it anew costs as much as a small kernel
+            return _remembered_index(input.shape[0], size, input.device)
+
+        return self._index(torch.arange(input.shape[0], device=input.device))
 
     def _index(self, samples: Tensor) -> Tensor:
         """The ghost batch of each sample."""
@@ -140,6 +147,13 @@ class _GhostBatchNorm(_BatchNorm):
     def extra_repr(self) -> str:
         """The text of batch norm, and the size of the ghost batches."""
         return f"{super().extra_repr()}, ghost_batch_size={self.ghost_batch_size}"
+
+
+@lru_cache(maxsize=64)
+def _remembered_index(samples: int, size: int, device: torch.device) -> Tensor:
+    """The ghost batch of each sample; nobody writes to it."""
+    with torch.inference_mode(False):  # else it could not be saved for a backward
+        return torch.arange(samples, device=device).div(size, rounding_mode="floor")
 
 
 def _check_size(who: str, size: Any) -> None:
