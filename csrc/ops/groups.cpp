@@ -94,6 +94,20 @@ Runs::Runs(const Tensor& index, int64_t groups_, const OptionalTensor& rows, int
   for (int64_t g = 0; g < groups; ++g) whole = whole && members[size_t(g)] <= 1;
 }
 
+Grouped::Grouped(const Tensor& input_, const OptionalTensor& weight, const OptionalTensor& bias,
+                 const OptionalTensor& mask_, const Tensor& index_, int64_t groups,
+                 const OptionalTensor& rows_)
+    : input(dense(input_)),
+      index(torch::stable::contiguous(index_)),
+      mask(position_mask(mask_, kernel_shape(input))),
+      rows(contiguous(rows_)),
+      shape(kernel_shape(input)),
+      stats(stats_type(input)),
+      weights(weight, bias, rows_.has_value(), shape.c, stats),
+      runs(index, groups, rows, weights.rows, mask, shape),
+      sample_bytes(shape.c * shape.s * bytes_of(input.scalar_type())),
+      row_bytes(shape.c * bytes_of(stats)) {}
+
 std::vector<int64_t> Runs::order_together(int64_t sample_bytes) const {
   // Measured: the kernel calls of a run cost about as much as moving 16 KiB there and back.
   constexpr int64_t kSmallSample = 16 * 1024;

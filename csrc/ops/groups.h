@@ -102,4 +102,49 @@ void each_run(const Runs& runs, int64_t elements, F body) {
   for_each_task((total + block - 1) / block, task);
 }
 
+// What a forward and a backward over groups share: the tensors, and where each run lies in them.
+struct Grouped {
+  Tensor input, index;
+  OptionalTensor mask, rows;
+  Shape shape;
+  ScalarType stats;
+  Weights weights;
+  Runs runs;
+  int64_t sample_bytes, row_bytes;
+
+  Grouped(const Tensor& input, const OptionalTensor& weight, const OptionalTensor& bias,
+          const OptionalTensor& mask, const Tensor& index, int64_t groups,
+          const OptionalTensor& rows);
+
+  int64_t elements() const { return shape.n * shape.c * shape.s; }
+
+  // The fields that every kernel call has, for all samples.
+  template <class Args>
+  void fill(Args& args, int64_t activation, double slope) const {
+    args.input = input.const_data_ptr();
+    args.mask = static_cast<const uint8_t*>(data(mask));
+    args.weight = data(weights.weight);
+    args.bias = data(weights.bias);
+    args.activation = int(activation);
+    args.slope = slope;
+  }
+
+  // The same for one run: pointers moved to its samples, its group and its row.
+  template <class Args>
+  Args moved_to(const Run& run, const Args& whole) const {
+    Args args = whole;
+    args.shape = {shape.layout, run.size, shape.c, shape.s};
+    args.input = row_of(whole.input, run.first, sample_bytes);
+    args.residual = row_of(whole.residual, run.first, sample_bytes);
+    args.output = row_of(whole.output, run.first, sample_bytes);
+    args.mask = whole.mask ? whole.mask + run.first * shape.s : nullptr;
+    args.weight = row_of(whole.weight, run.row, row_bytes);
+    args.bias = row_of(whole.bias, run.row, row_bytes);
+    args.mean = row_of(whole.mean, run.group, row_bytes);
+    args.invstd = row_of(whole.invstd, run.group, row_bytes);
+    args.count = run.count;
+    return args;
+  }
+};
+
 }  // namespace bn

@@ -4,70 +4,37 @@
 namespace bn {
 namespace {
 
-struct GroupBackward {
-  Tensor input, grad_output, mean, invstd, index;
-  OptionalTensor residual, output, mask, rows;
-  Weights weights;
-  Shape shape;
-  ScalarType stats;
-  Runs runs;
+struct GroupBackward : Grouped {
+  Tensor grad_output, mean, invstd;
+  OptionalTensor residual, output;
   BackwardArgs whole{};
-  int64_t sample_bytes, row_bytes;
 
   GroupBackward(const Tensor& grad_output_, const Tensor& input_, const OptionalTensor& weight,
                 const OptionalTensor& bias, const Tensor& mean_, const Tensor& invstd_,
                 const OptionalTensor& residual_, const OptionalTensor& output_,
                 const OptionalTensor& mask_, const Tensor& index_, const OptionalTensor& rows_,
                 int64_t activation, double slope)
-      : input(dense(input_)),
+      : Grouped(input_, weight, bias, mask_, index_, mean_.dim() == 2 ? mean_.size(0) : 0, rows_),
         grad_output(aligned(grad_output_, input, "grad_output")),
-        mean(mean_),
-        invstd(invstd_),
-        index(torch::stable::contiguous(index_)),
-        mask(position_mask(mask_, kernel_shape(input))),
-        rows(contiguous(rows_)),
-        weights(weight, bias, rows_.has_value(), kernel_shape(input).c, stats_type(input)),
-        shape(kernel_shape(input)),
-        stats(stats_type(input)),
-        runs(index, mean_.dim() == 2 ? mean_.size(0) : 0, rows, weights.rows, mask, shape) {
-    mean = table(mean_, runs.groups, shape.c, stats, "mean");
-    invstd = table(invstd_, runs.groups, shape.c, stats, "invstd");
+        mean(table(mean_, runs.groups, shape.c, stats, "mean")),
+        invstd(table(invstd_, runs.groups, shape.c, stats, "invstd")) {
     if (residual_) residual = aligned(*residual_, input, "residual");
     if (output_) output = aligned(*output_, input, "output");
+    fill(whole, activation, slope);
     whole.grad_output = grad_output.const_data_ptr();
-    whole.input = input.const_data_ptr();
     whole.residual = data(residual);
     whole.output = data(output);
-    whole.mask = static_cast<const uint8_t*>(data(mask));
     whole.mean = mean.const_data_ptr();
     whole.invstd = invstd.const_data_ptr();
-    whole.weight = data(weights.weight);
-    whole.bias = data(weights.bias);
-    whole.activation = int(activation);
-    whole.slope = slope;
-    sample_bytes = shape.c * shape.s * bytes_of(input.scalar_type());
-    row_bytes = shape.c * bytes_of(stats);
   }
 
   BackwardArgs at(const Run& run) const {
-    BackwardArgs args = whole;
-    args.shape = {shape.layout, run.size, shape.c, shape.s};
+    BackwardArgs args = moved_to(run, whole);
     args.grad_output = row_of(whole.grad_output, run.first, sample_bytes);
-    args.input = row_of(whole.input, run.first, sample_bytes);
-    args.residual = row_of(whole.residual, run.first, sample_bytes);
-    args.output = row_of(whole.output, run.first, sample_bytes);
-    args.mask = whole.mask ? whole.mask + run.first * shape.s : nullptr;
     args.grad_input = row_of(whole.grad_input, run.first, sample_bytes);
     args.grad_residual = row_of(whole.grad_residual, run.first, sample_bytes);
-    args.weight = row_of(whole.weight, run.row, row_bytes);
-    args.bias = row_of(whole.bias, run.row, row_bytes);
-    args.mean = row_of(whole.mean, run.group, row_bytes);
-    args.invstd = row_of(whole.invstd, run.group, row_bytes);
-    args.count = run.count;
     return args;
   }
-
-  int64_t elements() const { return shape.n * shape.c * shape.s; }
 
   // Sums of every run, and the input's gradient too where a run holds its whole group.
   void reduce(void* sum_dy, void* sum_dy_xhat, bool training, bool apply) {

@@ -55,56 +55,24 @@ Tensor counts_tensor(const Runs& runs) {
 }
 
 // The kernel call of one run after the other: pointers into shared tensors, moved along.
-struct GroupForward {
-  Tensor input, index;
-  OptionalTensor residual, mask, rows;
-  Weights weights;
-  Shape shape;
-  ScalarType stats;
-  Runs runs;
+struct GroupForward : Grouped {
+  OptionalTensor residual;
   ForwardArgs whole{};
-  int64_t sample_bytes, row_bytes;
 
   GroupForward(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
                const OptionalTensor& residual_, const OptionalTensor& mask_, const Tensor& index_,
                int64_t groups, const OptionalTensor& rows_, int64_t activation, double slope)
-      : input(dense(x)),
-        index(torch::stable::contiguous(index_)),
-        mask(position_mask(mask_, kernel_shape(input))),
-        rows(contiguous(rows_)),
-        weights(weight, bias, rows_.has_value(), kernel_shape(input).c, stats_type(input)),
-        shape(kernel_shape(input)),
-        stats(stats_type(input)),
-        runs(index, groups, rows, weights.rows, mask, shape) {
+      : Grouped(x, weight, bias, mask_, index_, groups, rows_) {
     if (residual_) residual = aligned(*residual_, input, "residual");
-    whole.input = input.const_data_ptr();
+    fill(whole, activation, slope);
     whole.residual = data(residual);
-    whole.mask = static_cast<const uint8_t*>(data(mask));
-    whole.weight = data(weights.weight);
-    whole.bias = data(weights.bias);
-    whole.activation = int(activation);
-    whole.slope = slope;
-    sample_bytes = shape.c * shape.s * bytes_of(input.scalar_type());
-    row_bytes = shape.c * bytes_of(stats);
   }
 
   ForwardArgs at(const Run& run) const {
-    ForwardArgs args = whole;
-    args.shape = {shape.layout, run.size, shape.c, shape.s};
-    args.input = row_of(whole.input, run.first, sample_bytes);
-    args.residual = row_of(whole.residual, run.first, sample_bytes);
-    args.output = row_of(whole.output, run.first, sample_bytes);
-    args.mask = whole.mask ? whole.mask + run.first * shape.s : nullptr;
-    args.weight = row_of(whole.weight, run.row, row_bytes);
-    args.bias = row_of(whole.bias, run.row, row_bytes);
-    args.mean = row_of(whole.mean, run.group, row_bytes);
+    ForwardArgs args = moved_to(run, whole);
     args.var = row_of(whole.var, run.group, row_bytes);
-    args.invstd = row_of(whole.invstd, run.group, row_bytes);
-    args.count = run.count;
     return args;
   }
-
-  int64_t elements() const { return shape.n * shape.c * shape.s; }
 
   void fused() {
     each_run(runs, elements(), [&](int64_t i, Parallel parallel) {
