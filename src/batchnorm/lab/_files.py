@@ -1,25 +1,14 @@
 """Results as files, each there as a whole or not at all."""
 
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from ._study import Study
+from ._whole import write_whole
 
-__all__ = ["finite", "save", "write_json", "write_whole"]
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file that then takes the place of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part{os.getpid()}")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+__all__ = ["finite", "save", "write_json"]
 
 
 def write_json(value: object, path: Path) -> None:

@@ -13,6 +13,8 @@ import torch
 
 import batchnorm
 
+from ._whole import write_whole
+
 __all__ = ["Record", "TrialStore", "code_version"]
 
 PACKAGE = Path(__file__).parents[1]
@@ -103,15 +105,8 @@ class TrialStore:
 
     def save(self, config: Record, result: Record) -> None:
         """Write one trial; another process sees the whole file or none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(config)
         text = json.dumps({"config": asdict(config), "code": self.code, "result": asdict(result)})
-        part = path.with_suffix(f".part{os.getpid()}")
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(self.path(config), lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _is_running(process: int) -> bool:
