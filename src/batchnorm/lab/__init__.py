@@ -11,6 +11,8 @@ numbers over seeds into verdicts, ``renderers`` show a result.
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from ._chart import Axis as Axis
+    from ._chart import Chart as Chart
     from ._compare import compare as compare
     from ._experiment import Experiment as Experiment
     from ._experiment import Grid as Grid
@@ -18,6 +20,7 @@ if _typing.TYPE_CHECKING:
     from ._files import save as save
     from ._fit import accuracy as accuracy
     from ._fit import fit as fit
+    from ._fit import predictions as predictions
     from ._registry import overview as overview
     from ._rules import above as above
     from ._rules import below as below
@@ -32,6 +35,8 @@ if _typing.TYPE_CHECKING:
 
 # Imported when they are first asked for: the networks need nothing but torch.
 _LATER = {
+    "Axis": "_chart",
+    "Chart": "_chart",
     "Experiment": "_experiment",
     "Grid": "_experiment",
     "Question": "_experiment",
@@ -46,6 +51,7 @@ _LATER = {
     "fit": "_fit",
     "fit_together": "_together",
     "overview": "_registry",
+    "predictions": "_fit",
     "ratios": "_rules",
     "run": "_runner",
     "save": "_files",

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import polars as pl
 
 from .._errors import explain
+from ._chart import Chart
 from ._trial import Measure, MeasureTogether, Trial, Value
 from .claims import Finding
 from .data import load as load_dataset
@@ -39,17 +40,20 @@ class Grid:
         datasets: names; one that lies in no folder the user named is left out, and said so.
         settings: values to choose from, by name; a trial has one of each.
         seconds: what it takes on two cores, for orientation.
+        by_dataset: other values for one dataset, by its name.
     """
 
     seeds: int
     datasets: tuple[str, ...]
     settings: Mapping[str, tuple[Value, ...]]
     seconds: float
+    by_dataset: Mapping[str, Mapping[str, tuple[Value, ...]]] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[dict[str, Value]]:
-        """Every combination of settings."""
-        for values in product(*self.settings.values()):
-            yield dict(zip(self.settings, values, strict=True))
+    def of(self, dataset: str) -> Iterator[dict[str, Value]]:
+        """Every combination of settings for one dataset."""
+        settings = {**self.settings, **self.by_dataset.get(dataset, {})}
+        for values in product(*settings.values()):
+            yield dict(zip(settings, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Experiment:
         budgets: a grid each.
         measured: meaning, with the unit, of every name that a trial returns.
         questions: the claims.
+        charts: pictures of the trials; the first stands for the experiment.
         measure: runs one trial; the same numbers for the same trial, a function of its module.
         measure_together: instead of ``measure``: runs trials that differ in nothing but
             ``together``; each one's numbers do not depend on its company.
@@ -98,6 +103,7 @@ class Experiment:
     budgets: Mapping[Budget, Grid]
     measured: Mapping[str, str]
     questions: Sequence[Question]
+    charts: Sequence[Chart] = ()
     measure: Measure | None = None
     measure_together: MeasureTogether | None = None
     together: tuple[str, ...] = ()
@@ -134,7 +140,7 @@ class Experiment:
             for dataset in grid.datasets
             if dataset in digests
             for seed in range(grid.seeds)
-            for settings in grid
+            for settings in grid.of(dataset)
             for arm in self.arms
             if self.keep(arm, settings)
         ]

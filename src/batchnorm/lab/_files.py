@@ -63,6 +63,7 @@ def _record(study: Study) -> dict[str, object]:
         "budget": study.budget,
         "seeds": study.grid.seeds,
         "settings": dict(study.grid.settings),
+        "by_dataset": {name: dict(own) for name, own in study.grid.by_dataset.items()},
         "datasets": dict(study.datasets),
         "left_out": dict(study.left_out),
         "claims": [asdict(claim) for claim in study.claims],

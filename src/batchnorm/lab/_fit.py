@@ -9,7 +9,11 @@ from torch.nn import functional
 
 from .data import Dataset
 
-__all__ = ["accuracy", "fit", "minibatches"]
+__all__ = ["Augment", "Loss", "Schedule", "accuracy", "fit", "minibatches", "predictions"]
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+Schedule = Callable[[float], float]
 
 
 def minibatches(examples: int, size: int, seed: int) -> Iterator[Tensor]:
@@ -41,36 +45,50 @@ def fit(
     batch_size: int = 60,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    schedule: Schedule | None = None,
+    augment: Augment | None = None,
+    loss: Loss = functional.cross_entropy,
     after: Callable[[int], None] = lambda _: None,
 ) -> list[float]:
-    """Train by SGD on cross entropy.
+    """Train by SGD.
 
     A run whose loss is not finite stops there.
 
     Args:
-        net: logits ``(N, classes)`` from ``(N, features)``; in training mode, here and after.
+        net: outputs for inputs; in training mode, here and after. Where `data` has lengths they
+            are its second argument.
         data: what to learn.
         lr: learning rate.
         steps: minibatches.
-        seed: of their order.
+        seed: of their order, and of `augment`.
         batch_size: examples in each.
         momentum: of SGD.
         weight_decay: of SGD.
+        schedule: what `lr` is multiplied by, from the share of the steps that are done.
+        augment: changes the inputs of a minibatch, with the generator that it is given.
+        loss: of outputs and targets, a mean over the minibatch.
         after: called with the number of each step, 1 the first, before the gradients are cleared.
 
     Returns:
-        The training loss (nats) of every step.
+        The training loss of every step (nats, for cross entropy).
     """
     optimizer = torch.optim.SGD(net.parameters(), lr, momentum, weight_decay=weight_decay)
     batches = minibatches(len(data.x_train), batch_size, seed)
+    chance = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     for step in range(1, steps + 1):
         batch = next(batches)
+        x = data.x_train[batch]
+        if augment is not None:
+            x = augment(x, chance)
+        if schedule is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * schedule((step - 1) / steps)
         optimizer.zero_grad()
-        loss = functional.cross_entropy(net(data.x_train[batch]), data.y_train[batch])
-        loss.backward()
+        found = loss(_outputs(net, x, data.lengths_train, batch), data.y_train[batch])
+        found.backward()
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(found.item())
         after(step)
         if not math.isfinite(losses[-1]):
             break
@@ -81,9 +99,22 @@ def fit(
 @torch.no_grad()
 def accuracy(net: nn.Module, data: Dataset) -> float:
     """Share of the test set that is named rightly in eval mode; the mode is restored."""
+    return float((predictions(net, data).argmax(1) == data.y_test).double().mean())
+
+
+@torch.no_grad()
+def predictions(net: nn.Module, data: Dataset, *, batch_size: int = 500) -> Tensor:
+    """Outputs for the test set in eval mode, ``(m, outputs)``; the mode is restored."""
     mode = net.training
     net.eval()
-    right = net(data.x_test).argmax(1) == data.y_test
-    net.train(mode)
+    try:
+        parts = torch.arange(len(data.x_test)).split(batch_size)
+        return torch.cat([_outputs(net, data.x_test[i], data.lengths_test, i) for i in parts])
+    finally:
+        net.train(mode)
 
-    return float(right.double().mean())
+
+def _outputs(net: nn.Module, x: Tensor, lengths: Tensor | None, chosen: Tensor) -> Tensor:
+    found: Tensor = net(x) if lengths is None else net(x, lengths[chosen])
+
+    return found

@@ -24,6 +24,8 @@ NO_INFLUENCE = (
     "lab/renderers",
     "lab/experiments",
     "lab/__init__.py",
+    "lab/_chart.py",
+    "lab/_compare.py",
     "lab/_experiment.py",
     "lab/_files.py",
     "lab/_ray.py",

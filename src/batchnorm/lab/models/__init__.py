@@ -5,6 +5,7 @@ Every network takes ``norm``, which makes a layer for a number of channels (``nn
 starting weights depend on ``seed`` only, and torch's global generator is neither read nor moved.
 """
 
+from ._convnet import ConvNet as ConvNet
 from ._densenet import DenseNet as DenseNet
 from ._densenet import densenet121 as densenet121
 from ._inception import Inception as Inception
