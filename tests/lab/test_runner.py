@@ -18,7 +18,7 @@ import pytest
 from batchnorm.lab import overview, run, save
 from batchnorm.lab._registry import every
 from batchnorm.lab._runner import COMPANY, _code, grouped
-from tests.lab.experiments import MORTAL, PLAIN, TOGETHER, TRIALS
+from tests.lab.made_up import MORTAL, PLAIN, TOGETHER, TRIALS
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_interrupted_run_goes_on_where_it_was(tmp_path, ran):
 def test_killed_run_loses_nothing_that_was_finished(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from batchnorm.lab import run\n"
-        "from tests.lab.experiments import PLAIN\n"
+        "from tests.lab.made_up import PLAIN\n"
         "run(PLAIN, budget='smoke', out=Path(sys.argv[1]), jobs=1, done=lambda _: time.sleep(0.3))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
