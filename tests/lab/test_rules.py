@@ -5,7 +5,16 @@ import math
 import polars as pl
 import pytest
 
-from batchnorm.lab._rules import above, below, between, differences, ratios, values
+from batchnorm.lab._rules import (
+    above,
+    at_best,
+    below,
+    between,
+    differences,
+    highest,
+    ratios,
+    values,
+)
 from batchnorm.lab.claims import Finding, overall, within
 from batchnorm.lab.summary import estimate
 
@@ -30,6 +39,43 @@ def test_values_of_nothing_are_refused():
 def test_pairs_are_of_one_seed():
     assert differences(FRAME, "x", "a", "b").values == (2.0, 4.0)
     assert ratios(FRAME, "x", "a", "b").values == (3.0, 3.0)
+
+
+RATES = pl.DataFrame(
+    [
+        ("a", 0, 0.1, "x", 3.0),
+        ("a", 1, 0.1, "x", 4.0),
+        ("a", 0, 1.0, "x", 1.0),
+        ("a", 1, 1.0, "x", 2.0),
+        ("a", 0, 0.1, "y", 2.0),
+        ("a", 0, 1.0, "y", 2.0),
+        ("b", 0, 0.1, "x", 8.0),
+        ("b", 0, 1.0, "x", math.nan),
+    ],
+    schema=["arm", "seed", "lr", "act", "loss"],
+    orient="row",
+)
+
+
+def test_each_arm_has_its_own_best_rate():
+    best = at_best(RATES, "lr", "loss", per=("act",))
+
+    assert best["arm", "act", "lr"].unique().sort("arm", "act").rows() == [
+        ("a", "x", 1.0),
+        ("a", "y", 0.1),  # of two alike the lower
+        ("b", "x", 0.1),  # what is not finite comes last
+    ]
+    assert best.height == 4
+
+
+def test_without_other_settings_they_are_averaged():
+    assert at_best(RATES, "lr", "loss").filter(arm="a")["lr"].unique().to_list() == [1.0]
+
+
+def test_highest_is_by_seed_and_may_be_missing():
+    assert highest(RATES, "lr", "a", pl.col("loss") < 3.5) == [1.0, 1.0]
+    assert highest(RATES, "lr", "a", pl.col("loss") < 1.5) == [1.0, None]
+    assert highest(RATES, "lr", "b", pl.col("loss") < 3.5) == [None]
 
 
 @pytest.mark.parametrize(

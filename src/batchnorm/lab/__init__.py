@@ -19,13 +19,16 @@ if _typing.TYPE_CHECKING:
     from ._experiment import Question as Question
     from ._files import save as save
     from ._fit import accuracy as accuracy
+    from ._fit import final as final
     from ._fit import fit as fit
     from ._fit import predictions as predictions
     from ._registry import overview as overview
     from ._rules import above as above
+    from ._rules import at_best as at_best
     from ._rules import below as below
     from ._rules import between as between
     from ._rules import differences as differences
+    from ._rules import highest as highest
     from ._rules import ratios as ratios
     from ._rules import values as values
     from ._runner import run as run
@@ -43,13 +46,16 @@ _LATER = {
     "Study": "_study",
     "Trial": "_trial",
     "above": "_rules",
+    "at_best": "_rules",
     "accuracy": "_fit",
     "below": "_rules",
     "between": "_rules",
     "compare": "_compare",
     "differences": "_rules",
+    "final": "_fit",
     "fit": "_fit",
     "fit_together": "_together",
+    "highest": "_rules",
     "overview": "_registry",
     "predictions": "_fit",
     "ratios": "_rules",

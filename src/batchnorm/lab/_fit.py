@@ -1,7 +1,8 @@
 """Training a classifier, the same bits whenever it runs again on the same machine."""
 
 import math
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from .data import Dataset
 
-__all__ = ["Augment", "Loss", "Schedule", "accuracy", "fit", "minibatches", "predictions"]
+__all__ = ["Augment", "Loss", "Schedule", "accuracy", "final", "fit", "minibatches", "predictions"]
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -94,6 +95,19 @@ def fit(
             break
 
     return losses
+
+
+def final(losses: Sequence[float], steps: int) -> float:
+    """Mean training loss of the last tenth of the steps; inf for a run that stopped before.
+
+    Args:
+        losses: as :func:`fit` returns them.
+        steps: that were to be made.
+    """
+    if len(losses) < steps or not math.isfinite(losses[-1]):
+        return math.inf
+
+    return statistics.fmean(losses[-max(1, steps // 10) :])
 
 
 @torch.no_grad()

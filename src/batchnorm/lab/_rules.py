@@ -10,7 +10,7 @@ from .claims import Finding, Verdict, verdict, within
 from .summary import Estimate, estimate, ratio
 from .words import interval
 
-__all__ = ["above", "below", "between", "differences", "ratios", "values"]
+__all__ = ["above", "at_best", "below", "between", "differences", "highest", "ratios", "values"]
 
 
 def values(frame: pl.DataFrame, measured: str, arm: str, **settings: Any) -> list[float]:
@@ -50,6 +50,44 @@ def ratios(frame: pl.DataFrame, measured: str, arm: str, other: str, **settings:
     mine, theirs = (values(frame, measured, name, **settings) for name in (arm, other))
 
     return ratio([a / b for a, b in zip(mine, theirs, strict=True)])
+
+
+def at_best(frame: pl.DataFrame, setting: str, by: str, per: Sequence[str] = ()) -> pl.DataFrame:
+    """The trials of each arm at the value of one setting that suits it best.
+
+    That is the value with the lowest mean of `by`; a mean that is not finite comes last, of two
+    alike the lower value is taken.
+
+    Args:
+        frame: a row per trial.
+        setting: what is chosen, such as a learning rate.
+        by: a column of numbers; the training loss, as long as the test data is there to judge.
+        per: other settings: each of their values has a choice of its own.
+
+    Example:
+        >>> trials = {"arm": ["a", "a", "b"], "lr": [0.1, 1.0, 1.0], "loss": [2.0, 1.0, 3.0]}
+        >>> at_best(pl.DataFrame(trials), "lr", "loss")["lr"].to_list()
+        [1.0, 1.0]
+    """
+    alike = ["arm", *per]
+    means = frame.group_by(*alike, setting).agg(pl.col(by).mean().fill_nan(math.inf))
+    best = means.sort(by, setting).unique(alike, keep="first", maintain_order=True)
+
+    return frame.join(best, on=[*alike, setting], how="semi")
+
+
+def highest(frame: pl.DataFrame, setting: str, arm: str, met: pl.Expr) -> list[float | None]:
+    """Seed by seed the highest value of a setting at which a condition is met; None if at none.
+
+    Args:
+        frame: a row per trial.
+        setting: such as a learning rate.
+        arm: which.
+        met: the condition on a trial.
+    """
+    seeds = frame.filter(arm=arm).group_by("seed").agg(pl.col(setting).filter(met).max())
+
+    return [None if value is None else float(value) for value in seeds.sort("seed")[setting]]
 
 
 def above(
