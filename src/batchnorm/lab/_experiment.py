@@ -91,7 +91,7 @@ class Experiment:
         measure: runs one trial; the same numbers for the same trial, a function of its module.
         measure_together: instead of ``measure``: runs trials that differ in nothing but
             ``together``; each one's numbers do not depend on its company.
-        together: ``seed`` and names of settings.
+        together: ``seed``, ``arm`` and names of settings.
         keep: False for an arm and settings that make no sense together.
         load: the data by name; from the folder that the user named, if any.
     """

@@ -153,7 +153,8 @@ def grouped(
     for trial in trials:
         settings = [(k, v) for k, v in trial.settings.items() if k not in together]
         seed = None if "seed" in together else trial.seed
-        alike.setdefault((trial.arm, trial.dataset, seed, *settings), []).append(trial)
+        arm = None if "arm" in together else trial.arm
+        alike.setdefault((arm, trial.dataset, seed, *settings), []).append(trial)
     size = min(COMPANY, math.ceil(len(trials) / jobs))
 
     return [
