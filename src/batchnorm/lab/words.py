@@ -5,7 +5,18 @@ from collections.abc import Callable
 
 from .summary import Estimate
 
-__all__ = ["count", "factor", "interval", "percent", "plus_minus", "points", "power", "rate"]
+__all__ = [
+    "count",
+    "factor",
+    "interval",
+    "many",
+    "number",
+    "percent",
+    "plus_minus",
+    "points",
+    "power",
+    "rate",
+]
 
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -58,3 +69,17 @@ def interval(found: Estimate, write: Callable[[float], str] = factor) -> str:
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return "no interval from one seed"
     return f"95{SPACE}% interval {write(found.low)} to {write(found.high)}"
+
+
+def number(value: float) -> str:
+    """About three digits: ``0.0123``, ``1,230``, ``1.2e+09``."""
+    if abs(value) >= 1e6 or 0 < abs(value) < 1e-4:
+        return f"{value:.1e}".replace("-", "−")
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−")
+
+
+def many(count: int, thing: str) -> str:
+    """``1 layer``, ``2 layers``."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"

@@ -6,6 +6,7 @@ from typing import Any
 
 import altair as alt
 
+from ...words import many, number
 from .._page import Figure
 from .._table import Table
 from ._parts import (
@@ -14,8 +15,6 @@ from ._parts import (
     colour_of,
     drawn,
     extent,
-    many,
-    number,
     severity_colour,
     severity_shape,
     time,

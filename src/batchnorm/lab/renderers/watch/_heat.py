@@ -6,9 +6,10 @@ from typing import Any
 
 import altair as alt
 
+from ...words import many, number
 from .._page import Figure
 from .._table import Table
-from ._parts import CUT, chart, drawn, extent, many, named, number, time, words
+from ._parts import CUT, chart, drawn, extent, named, time, words
 from ._quantities import Shown
 from ._runs import Cell, Run
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ...._errors import explain
 from ....watch import Recording
+from ...words import many, number
 from .._page import Figure, assemble
 from ._alerts import alert_lines, alert_table, constants, said, scalars
 from ._heat import heat_maps, idle
-from ._parts import many, number
 from ._quantities import SECTIONS
 from ._ridge import ridges
 from ._runs import Run, name_apart

@@ -1,4 +1,4 @@
-"""What the charts of a watch report share: time, numbers and severities."""
+"""What the charts of a watch report share: time and severities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +15,7 @@ __all__ = [
     "colour_of",
     "drawn",
     "extent",
-    "many",
     "named",
-    "number",
     "severity_colour",
     "severity_shape",
     "time",
@@ -84,20 +82,6 @@ def colour_of(run: Run, runs: Sequence[Run]) -> str:
     alike = [other for other in runs if other.normalised == run.normalised]
     colours = _NORMALISED if run.normalised else _PLAIN
     return colours[alike.index(run) % len(colours)]
-
-
-def number(value: float) -> str:
-    """About three digits: ``0.0123``, ``1,230``, ``1.2e+09``."""
-    if abs(value) >= 1e6 or 0 < abs(value) < 1e-4:
-        return f"{value:.1e}".replace("-", "−")
-    if abs(value) >= 100:
-        return f"{value:,.0f}".replace("-", "−")
-    return f"{value:.3g}".replace("-", "−")
-
-
-def many(count: int, thing: str) -> str:
-    """``1 layer``, ``2 layers``."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def words(path: str) -> str:

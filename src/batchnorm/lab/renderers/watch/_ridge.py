@@ -9,9 +9,10 @@ from typing import Any
 
 import altair as alt
 
+from ...words import many, number
 from .._page import Figure
 from .._table import Table
-from ._parts import CUT, chart, colour_of, drawn, extent, many, named, number, time, words
+from ._parts import CUT, chart, colour_of, drawn, extent, named, time, words
 from ._runs import Run
 
 __all__ = ["ridges"]
