@@ -6,7 +6,6 @@ Processor time of a step of one network, on one thread, median of rounds taken b
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.functional import cross_entropy
 import batchnorm as bn
 from batchnorm.lab._fit import fit
 from batchnorm.lab._together import fit_together
-from batchnorm.lab.data import Dataset, data_folder, load
+from batchnorm.lab.data import Dataset, data_folder, is_there, load
 from batchnorm.lab.models import Mlp
 
 __all__ = ["main"]
@@ -66,11 +65,11 @@ def measure(run: Callable[[Dataset, int], None], data: Dataset, count: int) -> f
 def main() -> None:
     torch.set_num_threads(1)
     folder = data_folder(None)
-    names = ("digits", "mnist") if folder and (Path(folder) / "mnist.npz").exists() else ("digits",)
+    names = [name for name in ("digits", "mnist") if is_there(name, folder)]
     print("| data | networks | one by one | `fit_together` | `torch.func.vmap` |")
     print("|---|--:|--:|--:|--:|")
     for name in names:
-        data = load(name, folder)
+        data = load(name, folder, flat=True, binary=name == "mnist")
         for count in COMPANIES:
             ways = (one_by_one, together, mapped)
             rounds = [[measure(way, data, count) for way in ways] for _ in range(ROUNDS + 1)][1:]

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from batchnorm.lab.data import CLASSES, Dataset
+from batchnorm.lab.data import Dataset
 from batchnorm.lab.experiments.figure1 import Config, Result, run
 from batchnorm.lab.store import TrialStore
 from batchnorm.lab.training import TrialConfig
 
+CLASSES = 10
 SMALL = Config(
     seeds=2, steps=12, learning_rates=(0.5, 64.0), evaluations=3, early_losses=4, hidden=8
 )

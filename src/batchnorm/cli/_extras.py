@@ -7,6 +7,7 @@ __all__ = ["EXTRAS", "missing_extra"]
 EXTRAS = {
     "cli": ("cyclopts", "rich", "safetensors"),
     "lab": (
+        "PIL",
         "altair",
         "jinja2",
         "joblib",

@@ -37,7 +37,7 @@ def demo(
     A run that was stopped goes on where it was.
 
     Args:
-        data: Folder that holds mnist.npz; else the environment variable BATCHNORM_DATA.
+        data: Folder that holds MNIST; else the environment variable BATCHNORM_DATA.
         seeds: How many seeds each network is trained with.
         steps: Minibatches of each training curve; the sweep over learning rates takes a fifth.
         out: Folder to write to.
@@ -76,12 +76,12 @@ def _folder(option: Path | None) -> tuple[Path | None, str | None]:
 
     A folder that the option names must have it; one that the environment names may serve others.
     """
-    from ..lab.data import DATA_VARIABLE, MNIST_FILE, data_folder
+    from ..lab.data import DATA_VARIABLE, data_folder, is_there
 
     folder = data_folder(option)
-    if folder is None or option is not None or (folder / MNIST_FILE).exists():
+    if folder is None or option is not None or is_there("mnist", folder):
         return folder, None
-    return None, f"{DATA_VARIABLE}={folder} has no {MNIST_FILE}: the digits are used."
+    return None, f"{DATA_VARIABLE}={folder} has no MNIST: the digits are used."
 
 
 def _run(

@@ -11,10 +11,18 @@ from torch import nn
 from torch.nn import functional
 
 from ._fit import minibatches
-from .data import Dataset, DatasetName, load
+from .data import Dataset, load
 from .models import ARMS, SigmoidNet
 
-__all__ = ["PERCENTILES", "TrialConfig", "TrialResult", "evaluation_steps", "run_trial", "train"]
+__all__ = [
+    "PERCENTILES",
+    "TrialConfig",
+    "TrialResult",
+    "evaluation_steps",
+    "load_flat",
+    "run_trial",
+    "train",
+]
 
 PERCENTILES = (15, 50, 85)
 
@@ -24,7 +32,7 @@ class TrialConfig:
     """Everything that decides the outcome of a run.
 
     Args:
-        dataset: key of :func:`batchnorm.lab.data.load`.
+        dataset: key of :func:`load_flat`.
         digest: the dataset's SHA-256, so that other data is another trial.
         arm: key of :data:`batchnorm.lab.models.ARMS`.
         seed: of the starting weights and of the order of examples.
@@ -38,7 +46,7 @@ class TrialConfig:
         nudged: move every starting weight to the next float32, to see how a rounding grows.
     """
 
-    dataset: DatasetName
+    dataset: str
     digest: str
     arm: str
     seed: int
@@ -102,9 +110,14 @@ def even_steps(steps: int, evaluations: int) -> list[int]:
     return sorted({max(1, round(steps * i / evaluations)) for i in range(1, evaluations + 1)})
 
 
+def load_flat(name: str, folder: Path | None = None) -> Dataset:
+    """Images as vectors; MNIST is made binary, as in the paper."""
+    return load(name, folder, flat=True, binary=name == "mnist")
+
+
 def run_trial(config: TrialConfig, folder: Path | None = None) -> TrialResult:
     """Load the data of `config` (from `folder`) and :func:`train`."""
-    return train(config, load(config.dataset, folder))
+    return train(config, load_flat(config.dataset, folder))
 
 
 def train(config: TrialConfig, data: Dataset) -> TrialResult:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from .._experiment import Experiment, Grid, Question
 from .._fit import accuracy, fit
 from .._rules import above, below, between, differences, values
 from .._trial import Trial
-from ..data import Dataset
+from ..data import Dataset, load
 from ..models import Mlp
 from ..summary import estimate, ratio
 from ..words import points, power
@@ -127,6 +128,7 @@ EXPERIMENT = Experiment(
         "full": _grid(20, 10_000, 1200, "digits", "mnist"),
     },
     measure=measure,
+    load=partial(load, flat=True),
     measured={
         "accuracy": "test accuracy at the end",
         "slope": "largest norm of a bias’s gradient, relative to its layer’s weight’s, in training",

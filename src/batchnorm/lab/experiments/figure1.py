@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..data import DatasetName, load
 from ..environment import environment
 from ..models import ARMS
 from ..parallel import run_all
 from ..store import TrialStore
-from ..training import TrialConfig, TrialResult, run_trial
+from ..training import TrialConfig, TrialResult, load_flat, run_trial
 from ._figure1_claims import claims
 from ._figure1_result import (
     DatasetFacts,
@@ -27,7 +26,7 @@ from ._figure1_result import (
 
 __all__ = ["Config", "Plan", "Result", "plan", "run"]
 
-DEFAULT_STEPS: Mapping[DatasetName, int] = {"digits": 5000, "mnist": 3000}
+DEFAULT_STEPS: Mapping[str, int] = {"digits": 5000, "mnist": 3000}
 LEARNING_RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 SWEEP_ARMS = ("plain", "batchnorm")
 
@@ -37,7 +36,7 @@ class Config:
     """What to run.
 
     Args:
-        dataset: key of :func:`batchnorm.lab.data.load`.
+        dataset: key of :data:`DEFAULT_STEPS`.
         seeds: how many; each arm runs with seeds 0, 1, ...
         steps: minibatches of each training curve; None for the dataset's default.
         lr: learning rate of the curves; the paper gives none.
@@ -50,7 +49,7 @@ class Config:
         weight_std: standard deviation of the starting weights; the paper says "small".
     """
 
-    dataset: DatasetName = "digits"
+    dataset: str = "digits"
     seeds: int = 5
     steps: int | None = None
     lr: float = 0.1
@@ -157,7 +156,7 @@ def run(
         done: called after each trial that runs.
     """
     clock = time.perf_counter()
-    data = load(config.dataset, folder)
+    data = load_flat(config.dataset, folder)
     planned = plan(config, data.digest)
     missing = [t for t in planned.trials if not (resume and store.load(t))]
     total = sum(trial.steps for trial in planned.trials)

@@ -1,0 +1,50 @@
+"""Tables: scikit-learn's, and the housing prices; a random quarter tests."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn import datasets
+
+from ._npz import read_npz
+from ._raw import Array, Parts, Raw
+from ._split import quarter_out
+
+__all__ = ["breast_cancer", "diabetes", "read_housing", "wine"]
+
+
+def wine() -> Parts:
+    """Chemistry of wines by cultivar."""
+    return _classes(*datasets.load_wine(return_X_y=True))
+
+
+def breast_cancer() -> Parts:
+    """Cell nuclei by diagnosis."""
+    return _classes(*datasets.load_breast_cancer(return_X_y=True))
+
+
+def diabetes() -> Parts:
+    """Progression of a disease, from raw measurements."""
+    return _numbers(*datasets.load_diabetes(return_X_y=True, scaled=False))
+
+
+def read_housing(paths: tuple[Path, ...]) -> Parts:
+    """Prices of houses by district."""
+    arrays = read_npz(paths[0], ("housing_x", "housing_y"))
+
+    return _numbers(arrays["housing_x"], arrays["housing_y"])
+
+
+def _classes(x: Array, y: Array) -> Parts:
+    return quarter_out(Raw(x, y))
+
+
+def _numbers(x: Array, y: Array) -> Parts:
+    """What is missing becomes the median, and targets are standardised, both by what trains."""
+    train, test = quarter_out(Raw(x, y))
+    median = np.nanmedian(train.x, axis=0)
+    mean, std = train.y.mean(), train.y.std()
+
+    def prepared(raw: Raw) -> Raw:
+        return Raw(np.where(np.isnan(raw.x), median, raw.x), (raw.y - mean) / std)
+
+    return prepared(train), prepared(test)
