@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
+import polars as pl
+
+from .._errors import explain
+from ._record import StudyRecord, record_of
 from ._study import Study
 from ._whole import write_whole
 
-__all__ = ["finite", "save", "write_json"]
+__all__ = ["finite", "load", "long_table", "save", "write_json", "write_tables"]
+
+IDENTITY = ("arm", "dataset", "seed")
 
 
 def write_json(value: object, path: Path) -> None:
@@ -45,30 +50,96 @@ def save(studies: Iterable[Study], folder: Path) -> list[Path]:
         frames = {"trials": study.trials, "verdicts": study.verdicts}
         for name, frame in frames.items():
             write_whole(place / f"{name}.parquet", frame.write_parquet)
-        write_json(_record(study), place / "result.json")
+        write_json(record_of(study).plain(), place / "result.json")
         written += [*(place / f"{name}.parquet" for name in frames), place / "result.json"]
 
     return written
 
 
-def _record(study: Study) -> dict[str, object]:
-    experiment = study.experiment
+def load(folder: Path) -> list[StudyRecord]:
+    """What :func:`save` wrote, by name.
 
-    return {
-        "experiment": experiment.name,
-        "title": experiment.title,
-        "about": experiment.about,
-        "arms": dict(experiment.arms),
-        "measured": dict(experiment.measured),
-        "budget": study.budget,
-        "seeds": study.grid.seeds,
-        "settings": dict(study.grid.settings),
-        "by_dataset": {name: dict(own) for name, own in study.grid.by_dataset.items()},
-        "datasets": dict(study.datasets),
-        "left_out": dict(study.left_out),
-        "claims": [asdict(claim) for claim in study.claims],
-        "environment": asdict(study.environment),
-        "reused": study.reused,
-        "seconds": study.seconds,
-        "trials": study.trials.to_dicts(),
-    }
+    Raises:
+        ValueError: there is nothing, or a file of another version.
+    """
+    found = [_read(path) for path in sorted(folder.glob("*/result.json"))]
+    if not found:
+        rule, cure = "the folder must hold results", "Run batchnorm lab run first, or name --out"
+        raise ValueError(explain("lab", rule, f"none in '{folder}'", cure))
+
+    return found
+
+
+def _read(path: Path) -> StudyRecord:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return StudyRecord.read(plain, pl.read_parquet(path.with_name("trials.parquet")))
+    except (ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
+        rule, cure = "results must be of this version", "Run the experiment again"
+        got = f"'{path}' ({type(error).__name__}: {error})"
+        raise ValueError(explain("lab", rule, got, cure)) from None
+
+
+def write_tables(records: Iterable[StudyRecord], folder: Path) -> list[Path]:
+    """Write what all experiments found.
+
+    Args:
+        records: the studies.
+        folder: gets ``results.parquet`` (:func:`long_table`) and ``results.json`` (claims,
+            settings, machine and versions).
+
+    Returns:
+        The files.
+    """
+    records = list(records)
+    table, summary = folder / "results.parquet", folder / "results.json"
+    write_whole(table, long_table(records).write_parquet)
+    write_json([record.summary() for record in records], summary)
+
+    return [table, summary]
+
+
+def long_table(records: Iterable[StudyRecord]) -> pl.DataFrame:
+    """A row for every number that was measured.
+
+    Returns:
+        experiment, dataset, arm, seed, settings (JSON), measured (its name), position and part
+        (in a curve, and in what stands at a point of it; null elsewhere), value.
+    """
+    return pl.concat([_numbers(record, name) for record in records for name in _measured(record)])
+
+
+def _measured(record: StudyRecord) -> list[str]:
+    """Columns of numbers."""
+    other = {*IDENTITY, *record.settings}
+    frame = record.trials.drop(other, strict=False)
+
+    return [name for name, kind in frame.schema.items() if _innermost(kind).is_numeric()]
+
+
+def _innermost(kind: pl.DataType) -> pl.DataType:
+    return _innermost(kind.inner) if isinstance(kind, pl.List) else kind  # type: ignore[arg-type]
+
+
+def _numbers(record: StudyRecord, name: str) -> pl.DataFrame:
+    settings = [*record.settings]
+    chosen = pl.struct(settings).struct.json_encode() if settings else pl.lit("{}")
+    frame = record.trials.select(
+        pl.lit(record.experiment).alias("experiment"),
+        pl.col("dataset", "arm", "seed"),
+        chosen.alias("settings"),
+        pl.lit(name).alias("measured"),
+        pl.col(name).alias("value"),
+    )
+    for place in ("position", "part"):
+        if isinstance(frame.schema["value"], pl.List):
+            ranks = pl.int_ranges(pl.col("value").list.len()).alias(place)
+            frame = frame.with_columns(ranks).explode(place, "value")
+        else:
+            frame = frame.with_columns(pl.lit(None).alias(place))
+
+    return frame.select(
+        *("experiment", "dataset", "arm", "seed", "settings", "measured"),
+        pl.col("position", "part").cast(pl.Int64),
+        pl.col("value").cast(pl.Float64),
+    )
