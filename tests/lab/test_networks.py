@@ -7,6 +7,7 @@ from torch import nn
 import batchnorm as bn
 from batchnorm.lab import models
 from batchnorm.lab.models import (
+    ConvNet,
     DenseNet,
     Inception,
     LstmNet,
@@ -32,6 +33,10 @@ class Sequences(LstmNet):
 
 
 SMALL = {
+    "convolutions": lambda norm, **o: ConvNet(norm, channels=3, classes=10, **o),
+    "convolutions, norm after": lambda norm, **o: ConvNet(
+        norm, channels=3, classes=10, placement="after", **o
+    ),
     "resnet": lambda norm, **o: ResNet(norm, depths=(1, 1, 1), width=8, **o),
     "bottleneck": lambda norm, **o: ResNet(norm, depths=(1, 1), width=8, bottleneck=True, **o),
     "large stem": lambda norm, **o: ResNet(norm, depths=(1,), width=8, stem="large", **o),

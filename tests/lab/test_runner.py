@@ -218,6 +218,16 @@ def test_ray_gives_the_numbers_of_one_process(tmp_path, ran):
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="the message when it is missing")
+def test_a_dataset_may_have_settings_of_its_own(tmp_path):
+    grid = replace(PLAIN.budgets["smoke"], by_dataset={"near": {"lr": (9.0,)}})
+    experiment = replace(PLAIN, budgets={"smoke": grid})
+
+    (study,) = run(experiment, budget="smoke", data=tmp_path, out=tmp_path, jobs=1)
+
+    assert set(study.trials.filter(dataset="near")["lr"]) == {9.0}
+    assert set(study.trials.filter(dataset="far")["lr"]) == {0.25, 0.5}
+
+
 def test_missing_ray_is_said(tmp_path):
     with pytest.raises(RuntimeError, match=r"pip install 'batchnorm\[lab,ray\]'"):
         smoke(PLAIN, tmp_path, backend="ray")
@@ -257,6 +267,9 @@ def test_groups_hold_what_may_differ_and_nothing_else():
     alone = grouped(trials, ("lr",), jobs=1)
     assert all(len({(trial.arm, trial.seed) for trial in group}) == 1 for group in alone)
     assert [len(group) for group in alone] == [3] * 40
+    both = grouped(trials, ("arm", "lr"), jobs=1)
+    assert all(len({trial.seed for trial in group}) == 1 for group in both)
+    assert {len({trial.arm for trial in group}) for group in both} == {2}
 
 
 def test_every_process_has_a_group():
@@ -298,21 +311,6 @@ def test_files_hold_the_frames_and_say_how_they_were_made(tmp_path):
     assert record["environment"]["code"]
     assert record["claims"][0]["findings"]["near"]["size"] is None  # no spread: infinite
     assert len(record["trials"]) == TRIALS
-
-
-@pytest.mark.parametrize("experiment", every().values(), ids=lambda e: e.name)
-def test_experiments_are_whole(experiment):
-    assert set(experiment.budgets) == {"smoke", "default", "full"}
-    for grid in experiment.budgets.values():
-        names = {"arm", "dataset", "seed", "seconds"}
-        assert not names & {*grid.settings, *experiment.measured}
-        assert not {*grid.settings} & {*experiment.measured}
-        assert {*experiment.together} <= {"seed", *grid.settings}
-        assert grid.seeds > 1
-    for question in experiment.questions:
-        assert question.statement.endswith(".")
-        assert "http" in question.source
-        assert question.rule.startswith("holds if")
 
 
 def test_overview_lists_them():

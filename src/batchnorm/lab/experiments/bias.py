@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import batchnorm
 
+from .._chart import Axis, Chart
 from .._experiment import Experiment, Grid, Question
 from .._fit import accuracy, fit
 from .._rules import above, below, between, differences, values
@@ -112,6 +113,20 @@ def _cost(data: Dataset, trial: Trial) -> float:
     return statistics.median(times[0]) / statistics.median(times[1])
 
 
+def _small(trials: pl.DataFrame) -> pl.DataFrame:
+    """A row for each number that should be rounding, and its name."""
+    numbers = trials.unpivot(
+        ["moved", "slope", "identity"], index=["arm", "seed"], value_name="number"
+    )
+    names = {
+        "moved": "outputs, biases random",
+        "slope": "gradient of the bias",
+        "identity": "layer as the identity",
+    }
+
+    return numbers.filter(pl.col("number") > 0).with_columns(what=pl.col("variable").replace(names))
+
+
 def _grid(seeds: int, steps: int, seconds: float, *datasets: str) -> Grid:
     return Grid(seeds, datasets, {"lr": (0.5,), "steps": (steps,)}, seconds)
 
@@ -137,6 +152,25 @@ EXPERIMENT = Experiment(
         "and bias = mean",
         "cost": "time of a training step, relative to that without biases",
     },
+    charts=(
+        Chart(
+            "rounding",
+            "What should be zero",
+            "Relative sizes, on a logarithmic axis: a float32 rounding is 6×10⁻⁸.",
+            "points",
+            Axis("what", "", "ordinal"),
+            Axis("number", "size, relative", "log", ".0e"),
+            rows=_small,
+        ),
+        Chart(
+            "accuracy",
+            "Test accuracy with and without the bias",
+            "Mean over seeds, the line from the lowest to the highest.",
+            "bars",
+            Axis("arm", "", "ordinal"),
+            Axis("accuracy", "test accuracy", format=".0%", domain=(0, 1)),
+        ),
+    ),
     questions=(
         Question(
             "A bias before batch norm changes nothing: its effect is subtracted with the mean.",
