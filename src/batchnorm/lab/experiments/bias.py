@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+import polars as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
