@@ -6,7 +6,7 @@ import pytest
 
 from batchnorm.lab import words
 from batchnorm.lab.claims import verdict
-from batchnorm.lab.summary import estimate, ratio
+from batchnorm.lab.summary import estimate, paired_shares, ratio
 
 
 def test_interval_is_students():
@@ -66,3 +66,20 @@ def test_verdict_follows_the_interval(values: list[float], expected: str):
 )
 def test_numbers_in_words(text: str, expected: str):
     assert text.replace("\N{NO-BREAK SPACE}", " ") == expected
+
+
+def test_paired_shares_have_the_exact_interval():
+    # Eight draws tell apart, two do not; Clopper and Pearson's lower end for 8 of 8 is 0.025^(1/8).
+    found = paired_shares([True] * 9 + [False], [False] * 8 + [True, False])
+
+    assert found.mean == pytest.approx(0.8)
+    assert (found.low, found.high) == pytest.approx(((2 * 0.025 ** (1 / 8) - 1) * 0.8, 0.8))
+    assert paired_shares([False, True], [True, False]).mean == 0
+
+
+def test_shares_that_nothing_tells_apart_decide_nothing():
+    found = paired_shares([True, False], [True, False])
+
+    assert (found.mean, found.low, found.high) == (0, 0, 0)
+    assert verdict(found, 0) == "undecided"
+    assert verdict(paired_shares([True], [False]), 0) == "undecided"

@@ -3,11 +3,11 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import stats
 
-__all__ = ["Estimate", "estimate", "ratio"]
+__all__ = ["Estimate", "estimate", "paired_shares", "ratio"]
 
 CONFIDENCE = 0.95
 
@@ -68,3 +68,29 @@ def ratio(values: Sequence[float], *, grid: float = 1.0) -> Estimate:
     low, high = math.exp(logs.low) / grid, math.exp(min(logs.high, 700.0)) * grid
     high = high if math.isfinite(logs.high) else math.inf
     return Estimate(math.exp(logs.mean), low, high, math.exp(logs.spread), tuple(values))
+
+
+def paired_shares(mine: Sequence[bool], theirs: Sequence[bool]) -> Estimate:
+    """How much larger one share is than another, both of the same draws.
+
+    Only draws that tell the two apart count: the interval is Clopper and Pearson's for the part of
+    them that is `mine`, exact for any number of draws.
+
+    Args:
+        mine: whether each draw succeeds.
+        theirs: the same draws otherwise.
+
+    Raises:
+        ValueError: nothing was drawn.
+
+    Source: McNemar 1947; the exact test that is named after him has the same verdict.
+    """
+    gains = [float(m) - float(t) for m, t in zip(mine, theirs, strict=True)]
+    found = estimate(gains)
+    apart = sum(map(abs, gains))
+    if not apart:
+        return replace(found, low=0.0, high=0.0)
+    won = stats.binomtest(gains.count(1.0), int(apart)).proportion_ci(CONFIDENCE)
+    scale = apart / len(gains)
+
+    return replace(found, low=(2 * won.low - 1) * scale, high=(2 * won.high - 1) * scale)
