@@ -55,6 +55,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """No test reads or fills the user's cache of datasets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BATCHNORM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(params=["native", "fallback"], scope="session")
 def kernels(request: pytest.FixtureRequest) -> Kernels:
     """The operators by both implementations; without the native library that half is skipped."""

@@ -101,8 +101,8 @@ def test_demo_refuses_a_folder_without_the_file(tmp_path: Path, capsys):
     assert main(["demo", *TINY, "--data", str(tmp_path)]) == 1
 
     error = capsys.readouterr().err
-    assert error.startswith("batchnorm demo: mnist: the folder must have mnist.npz")
-    assert f"Got '{tmp_path}' without it" in error
+    assert error.startswith("batchnorm demo: mnist: its files must lie in a folder")
+    assert f"Got '{tmp_path}' without them" in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
 

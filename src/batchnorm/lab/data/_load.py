@@ -1,16 +1,20 @@
 """Datasets by name."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..._errors import explain
+from ._cache import cache_folder, cached
 from ._catalogue import CATALOGUE, Entry
+from ._checksums import checksums
 from ._dataset import Dataset
 from ._folder import DATA_VARIABLE
 from ._prepare import Steps
@@ -18,7 +22,7 @@ from ._raw import Parts, Raw, Source
 from ._split import some
 from ._standard import standardise
 
-__all__ = ["is_there", "load"]
+__all__ = ["downloads", "entry_of", "files_of", "is_there", "load", "wanted_files"]
 
 
 @lru_cache(maxsize=4)
@@ -42,7 +46,7 @@ def load(
     Args:
         name: ``digits``, ``digits_m``, ``wine``, ``breast_cancer`` and ``diabetes`` come with
             scikit-learn; ``mnist``, ``mnist_m``, ``usps``, ``fashion_mnist``, ``svhn``,
-            ``cifar10``, ``spoken_digits`` and ``housing`` lie in `folder`.
+            ``cifar10``, ``spoken_digits`` and ``housing`` lie in `folder`, or were downloaded.
         folder: where the files lie.
         train: at most so many examples train, chosen by chance, for everybody the same.
         test: likewise.
@@ -57,10 +61,10 @@ def load(
         FileNotFoundError: the folder has no such files.
         ValueError: an unknown name, no folder, a wrong option, or a file that is not right.
     """
-    entry = _entry(name)
+    entry = entry_of(name)
     steps = Steps(train, test, size, flat, rows, standard, binary)
     steps.check(name, entry.kind)
-    parts, digest = _made(entry) if entry.made else _read(name, entry, folder)
+    parts, content = _made(entry) if entry.made else _read(name, entry, folder)
     chosen = (some(parts[0], train), some(parts[1], test))
 
     return Dataset(
@@ -68,26 +72,53 @@ def load(
         entry.title,
         entry.preparation + steps.words(entry.kind, entry.wanted.shape),
         *_tensors(name, entry, chosen, steps),
-        digest=_digest(name, digest, steps.written()),
+        digest=_digest(name, content, steps.written()),
         classes=entry.wanted.classes,
         lengths_train=_lengths(chosen[0]),
         lengths_test=_lengths(chosen[1]),
     )
 
 
-def is_there(name: str, folder: Path | None) -> bool:
-    """Whether :func:`load` finds it."""
-    entry = _entry(name)
+def entry_of(name: str) -> Entry:
+    """What the catalogue says.
 
-    return bool(entry.made) or (folder is not None and _source(entry, folder) is not None)
-
-
-def _entry(name: str) -> Entry:
+    Raises:
+        ValueError: there is no such dataset.
+    """
     if name not in CATALOGUE:
         cure = f"Use one of {', '.join(CATALOGUE)}"
         raise ValueError(explain("load", "the dataset must be known", repr(name), cure))
 
     return CATALOGUE[name]
+
+
+def is_there(name: str, folder: Path | None = None) -> bool:
+    """Whether :func:`load` finds it."""
+    entry = entry_of(name)
+
+    return entry.made is not None or files_of(entry, folder) is not None
+
+
+def downloads() -> Path:
+    """The folder of what was downloaded."""
+    return cache_folder() / "downloads"
+
+
+def files_of(entry: Entry, folder: Path | None) -> tuple[Source, tuple[Path, ...]] | None:
+    """Where a dataset lies: in the folder, or else among what was downloaded."""
+    for place in (folder, downloads()):
+        for source in entry.sources if place else ():
+            assert place is not None
+            paths = source.find(place)
+            if paths is not None:
+                return source, paths
+
+    return None
+
+
+def wanted_files(entry: Entry) -> str:
+    """What may lie in a folder, in words."""
+    return ", or ".join(source.named for source in entry.sources)
 
 
 def _made(entry: Entry) -> tuple[Parts, str]:
@@ -100,28 +131,37 @@ def _made(entry: Entry) -> tuple[Parts, str]:
 
 
 def _read(name: str, entry: Entry, folder: Path | None) -> tuple[Parts, str]:
-    files = " or ".join(", ".join(source.files) for source in entry.sources)
+    found = files_of(entry, folder)
+    if found is None:
+        raise _missing(name, entry, folder)
+    source, paths = found
+    decoder = f"{source.decoder} {version(source.decoder)}" if source.decoder else ""
+    content = _digest(checksums(paths, source.sha256, of_content=source.of_content), decoder)
+
+    def read() -> Parts:
+        parts = source.read(paths)
+        entry.wanted.check(str(paths[0]), parts)
+        return parts
+
+    return cached(_key(name, source, content), read) if source.slow else read(), content
+
+
+def _missing(name: str, entry: Entry, folder: Path | None) -> OSError | ValueError:
+    rule = f"its files must lie in a folder that you name: {wanted_files(entry)}"
+    fetch = f", or run `batchnorm lab data {name} --download`" if entry.hub else ""
     if folder is None:
-        rule, cure = f"a folder with {files} must be named", f"Use --data or set {DATA_VARIABLE}"
-        raise ValueError(explain(name, rule, "none", cure))
-    source = _source(entry, folder)
-    if source is None:
-        rule = f"the folder must have {files}"
-        cure = "Put it there: `batchnorm lab data` says where it comes from"
-        raise FileNotFoundError(explain(name, rule, f"'{folder}' without it", cure))
-    paths = tuple(folder / file for file in source.files)
-    digest = _sha256(path.read_bytes() for path in paths)
-    parts = source.read(paths)
-    entry.wanted.check(str(paths[0]), parts)
+        cure = f"Use --data FOLDER or set {DATA_VARIABLE}{fetch}"
+        return ValueError(explain(name, rule, "no folder", cure))
+    cure = f"Put them there, from {entry.origin}{fetch}"
 
-    return parts, digest
+    return FileNotFoundError(explain(name, rule, f"'{folder}' without them", cure))
 
 
-def _source(entry: Entry, folder: Path) -> Source | None:
-    """The first whose files are there."""
-    there = (s for s in entry.sources if all((folder / file).is_file() for file in s.files))
+def _key(name: str, source: Source, content: str) -> str:
+    """Of the cache: another content, or another way to read it, is another key."""
+    written = Path(inspect.getfile(source.read)).read_bytes()
 
-    return next(there, None)
+    return f"{name}-{_sha256([written, content.encode()])[:16]}"
 
 
 def _tensors(
@@ -133,16 +173,10 @@ def _tensors(
         rule, cure = "images must have levels on both sides of half", "Leave binary out"
         raise ValueError(explain(name, rule, "one side only", cure))
     if steps.standard:
-        lengths = [_lengths(raw) for raw in parts]
-        standardise(train, test, lengths)
-    labels = [_labels(raw, entry) for raw in parts]
+        standardise(train, test, [_lengths(raw) for raw in parts])
+    y_train, y_test = (_labels(raw, entry) for raw in parts)
 
-    return (
-        steps.shaped(train, entry.kind),
-        labels[0],
-        steps.shaped(test, entry.kind),
-        labels[1],
-    )
+    return steps.shaped(train, entry.kind), y_train, steps.shaped(test, entry.kind), y_test
 
 
 def _examples(raw: Raw, entry: Entry, steps: Steps) -> Tensor:

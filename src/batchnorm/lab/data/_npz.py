@@ -2,13 +2,15 @@
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from ._raw import Array, Parts, Raw, refused
 
-__all__ = ["read_four", "read_npz"]
+__all__ = ["pieces", "read_four", "read_npz"]
 
 # What numpy raises for a file that is cut short, is no archive, or holds pickled objects.
 UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -42,3 +44,24 @@ def read_four(paths: tuple[Path, ...]) -> Parts:
         Raw(arrays["x_train"], arrays["y_train"]),
         Raw(arrays["x_test"], arrays["y_test"]),
     )
+
+
+def pieces(path: Path, name: str, values: Array, offsets: Array) -> Iterator[Array]:
+    """Pieces of different lengths that lie in one array.
+
+    Args:
+        path: for errors.
+        name: of the array.
+        values: one piece after another.
+        offsets: where each begins, and where the last ends.
+
+    Raises:
+        ValueError: they do not cut the array.
+    """
+    whole = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(values)
+    if not (whole and np.issubdtype(offsets.dtype, np.integer) and (np.diff(offsets) > 0).all()):
+        rule = f"the offsets of {name} must rise from 0 to its length"
+        got = f"{offsets[:1]} to {offsets[-1:]} for {len(values)} values"
+        raise refused(path, rule, got)
+
+    return (values[start:end] for start, end in pairwise(offsets.tolist()))

@@ -1,6 +1,6 @@
 """Raw data: what a file holds, checked, before anything is prepared."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -91,14 +91,33 @@ class Source:
     """One way in which a dataset lies in a folder.
 
     Args:
-        files: paths in the folder; all are needed.
+        named: what lies there, in words.
+        files: names, or patterns of which the first that fits counts; all are needed.
         read: the examples in those files.
-        sha256: of the files whose true content is known.
+        places: where in the folder they may lie.
+        sha256: of the files, where their true content is known.
+        of_content: `sha256` is of what is inside files that end in ``.gz``.
+        slow: what was read is kept in the cache.
+        decoder: package whose version decides what is read.
     """
 
+    named: str
     files: tuple[str, ...]
     read: Callable[[tuple[Path, ...]], Parts]
-    sha256: Mapping[str, str]
+    places: tuple[str, ...] = ("",)
+    sha256: tuple[str, ...] = ()
+    of_content: bool = False
+    slow: bool = False
+    decoder: str = ""
+
+    def find(self, folder: Path) -> tuple[Path, ...] | None:
+        """The files in the folder; None if any is not there."""
+        for place in self.places:
+            found = [sorted((folder / place).glob(file)) for file in self.files]
+            if all(found):
+                return tuple(fitting[0] for fitting in found)
+
+        return None
 
 
 def refused(where: object, rule: str, got: str) -> ValueError:

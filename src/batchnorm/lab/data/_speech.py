@@ -1,16 +1,18 @@
-"""Spoken digits: waves to frames of band energies."""
+"""Spoken digits: recordings to frames of band energies."""
 
-from itertools import pairwise
+import re
+import wave
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._npz import read_npz
-from ._raw import Array, Parts, Raw
+from ._npz import pieces, read_npz
+from ._raw import Array, Parts, Raw, refused
 
-__all__ = ["BANDS", "frames", "read_waves"]
+__all__ = ["BANDS", "frames", "read_recordings", "read_waves"]
 
 RATE = 8000
 WINDOW, HOP, POINTS = 200, 80, 256  # 25 ms every 10 ms
@@ -18,25 +20,60 @@ BANDS = 32
 LOWEST, HIGHEST = 60.0, 4000.0
 FLOOR = 1e-6  # of full scale: what digital silence has instead of minus infinity
 KEYS = tuple(f"{key}_{part}" for part in ("train", "test") for key in ("wav", "off", "y"))
+NAME = re.compile(r"(\d)_(\w+)_(\d+)\.wav")
+TEST = 5  # recordings 0 to 4 of every digit and speaker test
 
 
 def read_waves(paths: tuple[Path, ...]) -> Parts:
     """``wav_*`` holds one recording after another, ``off_*`` where each begins."""
-    arrays = read_npz(paths[0], KEYS)
+    path = paths[0]
+    arrays = read_npz(path, KEYS)
 
-    def part(name: str) -> list[Array]:
-        waves, offsets = arrays[f"wav_{name}"], arrays[f"off_{name}"]
-        return [waves[a:b] for a, b in pairwise(offsets)]
+    def part(name: str) -> Raw:
+        waves = pieces(path, f"wav_{name}", arrays[f"wav_{name}"], arrays[f"off_{name}"])
+        return _sequences(waves, arrays[f"y_{name}"])
 
-    return (
-        sequences(part("train"), arrays["y_train"]),
-        sequences(part("test"), arrays["y_test"]),
-    )
+    return part("train"), part("test")
 
 
-def sequences(waves: list[Array], labels: Array) -> Raw:
+def read_recordings(paths: tuple[Path, ...]) -> Parts:
+    """A folder of ``DIGIT_SPEAKER_NUMBER.wav``."""
+    found: dict[bool, list[tuple[Array, int]]] = {True: [], False: []}
+    for path in sorted(paths[0].glob("*.wav")):
+        named = NAME.fullmatch(path.name)
+        if named is None:
+            rule = "a recording must be named DIGIT_SPEAKER_NUMBER.wav"
+            raise refused(paths[0], rule, f"{path.name}")
+        found[int(named[3]) < TEST].append((_samples(path), int(named[1])))
+    if not (found[True] and found[False]):
+        rule = f"recordings from {TEST} on and before must be there, to train and to test"
+        raise refused(paths[0], rule, f"{len(found[False])} and {len(found[True])}")
+
+    def part(test: bool) -> Raw:
+        waves, labels = zip(*found[test], strict=True)
+        return _sequences(waves, np.array(labels))
+
+    return part(False), part(True)
+
+
+def _samples(path: Path) -> Array:
+    rule = f"a recording must be whole, {RATE} Hz, one channel, 16 bits"
+    try:
+        with wave.open(str(path)) as file:
+            form = (file.getframerate(), file.getnchannels(), 8 * file.getsampwidth())
+            content, count = file.readframes(file.getnframes()), file.getnframes()
+    except (wave.Error, EOFError) as error:
+        raise refused(path, rule, f"{path.stat().st_size} bytes ({error})") from error
+    if form != (RATE, 1, 16) or len(content) != 2 * count:
+        got = "{} Hz, {} channels, {} bits".format(*form)
+        raise refused(path, rule, f"{got}, {len(content)} of {2 * count} bytes")
+
+    return np.frombuffer(content, "<i2")
+
+
+def _sequences(waves: Iterable[Array], labels: Array) -> Raw:
     """Frames ``(n, L, bands)``, zeros after the end of each, and their number."""
-    found = [frames(wave) for wave in waves]
+    found = [frames(each) for each in waves]
     lengths = np.array([len(each) for each in found])
     x = np.zeros((len(found), lengths.max(), BANDS), np.float32)
     for row, each in zip(x, found, strict=True):
@@ -45,14 +82,14 @@ def sequences(waves: list[Array], labels: Array) -> Raw:
     return Raw(x, labels, lengths)
 
 
-def frames(wave: Array) -> Array:
+def frames(samples: Array) -> Array:
     """``(L, bands)``: the logarithm of the mean power in bands of equal width on the mel scale.
 
     Windows of 25 ms (Hann) every 10 ms, the last filled with zeros; int16 samples at 8 kHz.
     """
-    samples = torch.from_numpy(wave.astype(np.float32) / 2**15)
-    missing = max(WINDOW - len(samples), -(len(samples) - WINDOW) % HOP)
-    windows = torch.nn.functional.pad(samples, (0, missing)).unfold(0, WINDOW, HOP)
+    signal = torch.from_numpy(samples.astype(np.float32) / 2**15)
+    missing = max(WINDOW - len(signal), -(len(signal) - WINDOW) % HOP)
+    windows = torch.nn.functional.pad(signal, (0, missing)).unfold(0, WINDOW, HOP)
     spectrum = torch.fft.rfft(windows * torch.hann_window(WINDOW), POINTS)
     power = spectrum.abs().square() / POINTS
     found: Array = (power @ _bands() + FLOOR).log().numpy()

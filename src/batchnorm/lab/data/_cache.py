@@ -1,0 +1,91 @@
+"""Decoded arrays on disk, so that every process but the first gets them at once."""
+
+import os
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .._whole import write_whole
+from ._raw import Array, Parts, Raw
+
+__all__ = ["CACHE_VARIABLE", "cache_folder", "cached"]
+
+CACHE_VARIABLE = "BATCHNORM_CACHE"
+# What numpy raises for a file that is not there, cut short or no array.
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+
+
+def cache_folder() -> Path:
+    """``BATCHNORM_CACHE``, or the folder ``batchnorm`` beside torch's own cache."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+
+    return (Path(base) if base else Path.home() / ".cache") / "batchnorm"
+
+
+def cached(key: str, make: Callable[[], Parts]) -> Parts:
+    """What `make` returns, from the second time on mapped from disk.
+
+    Two processes may do this at once: each file is there as a whole or not at all, and the small
+    one, without which the others do not count, comes last. A cache that cannot be written is done
+    without, and said so.
+
+    Args:
+        key: names the content; the same key has the same arrays.
+        make: returns them, or raises; then nothing is kept.
+    """
+    folder = cache_folder() / "arrays"
+    try:
+        return _read(folder, key)
+    except UNREADABLE:
+        parts = make()
+    try:
+        _write(folder, key, parts)
+    except OSError as error:
+        warnings.warn(
+            f"Decoded data is not kept: {error}. Every process decodes it again. "
+            f"Name a folder that can be written by {CACHE_VARIABLE}.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    return parts
+
+
+def _read(folder: Path, key: str) -> Parts:
+    with (folder / f"{key}.npz").open("rb") as file, np.load(file, allow_pickle=False) as small:
+        held = dict(small)
+
+    def part(name: str) -> Raw:
+        x = np.load(folder / f"{key}-{name}.npy", mmap_mode="r", allow_pickle=False)
+        return Raw(x, held[f"y_{name}"], held.get(f"lengths_{name}"))
+
+    return part("train"), part("test")
+
+
+def _write(folder: Path, key: str, parts: Parts) -> None:
+    small: dict[str, Array] = {}
+    for name, raw in zip(("train", "test"), parts, strict=True):
+        write_whole(folder / f"{key}-{name}.npy", _saver(raw.x))
+        small[f"y_{name}"] = raw.y
+        if raw.lengths is not None:
+            small[f"lengths_{name}"] = raw.lengths
+    write_whole(folder / f"{key}.npz", _saver(small))
+
+
+def _saver(value: Array | dict[str, Array]) -> Callable[[Path], None]:
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            if isinstance(value, dict):
+                np.savez(file, allow_pickle=False, **value)
+            else:
+                np.save(file, value, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+
+    return save
