@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ._extras import missing_extra
 from ._guard import FAILED, message_of
 from ._model import Named
+from .lab_data import lab_data
 
 if TYPE_CHECKING:
     from ..lab import Experiment, Study
@@ -26,6 +27,7 @@ lab = App(
     group="This package",
     help="Experiments on real data that check what people claim for batch norm.",
 )
+lab.command(lab_data, name="data")
 
 
 @lab.command(name="list")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 import batchnorm
 
-from ._whole import write_whole
+from ._whole import sweep, write_whole
 
 __all__ = ["Record", "TrialStore", "code_version"]
 
@@ -36,6 +35,8 @@ NO_INFLUENCE = (
     "lab/_series.py",
     "lab/_study.py",
     "lab/claims.py",
+    "lab/data/_download.py",
+    "lab/data/_overview.py",
     "lab/environment.py",
     "lab/parallel.py",
     "lab/store.py",
@@ -102,24 +103,9 @@ class TrialStore:
 
     def sweep(self) -> None:
         """Remove what writers that were killed have begun; theirs alone."""
-        for part in self.folder.glob("*.part*"):
-            writer = part.suffix.removeprefix(".part")
-            if writer.isdecimal() and not _is_running(int(writer)):
-                part.unlink(missing_ok=True)
+        sweep(self.folder)
 
     def save(self, config: Record, result: Record) -> None:
         """Write one trial; another process sees the whole file or none."""
         text = json.dumps({"config": asdict(config), "code": self.code, "result": asdict(result)})
         write_whole(self.path(config), lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def _is_running(process: int) -> bool:
-    """Whether there is such a process; one of another user is one too."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-
-    return True

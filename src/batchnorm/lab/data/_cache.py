@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .._whole import write_whole
+from .._whole import sweep, write_whole
 from ._raw import Array, Parts, Raw
 
-__all__ = ["CACHE_VARIABLE", "cache_folder", "cached"]
+__all__ = ["CACHE_VARIABLE", "cache_folder", "cached", "saver"]
 
 CACHE_VARIABLE = "BATCHNORM_CACHE"
 # What numpy raises for a file that is not there, cut short or no array.
@@ -69,16 +69,19 @@ def _read(folder: Path, key: str) -> Parts:
 
 
 def _write(folder: Path, key: str, parts: Parts) -> None:
+    sweep(folder)
     small: dict[str, Array] = {}
     for name, raw in zip(("train", "test"), parts, strict=True):
-        write_whole(folder / f"{key}-{name}.npy", _saver(raw.x))
+        write_whole(folder / f"{key}-{name}.npy", saver(raw.x))
         small[f"y_{name}"] = raw.y
         if raw.lengths is not None:
             small[f"lengths_{name}"] = raw.lengths
-    write_whole(folder / f"{key}.npz", _saver(small))
+    write_whole(folder / f"{key}.npz", saver(small))
 
 
-def _saver(value: Array | dict[str, Array]) -> Callable[[Path], None]:
+def saver(value: Array | dict[str, Array]) -> Callable[[Path], None]:
+    """Writes an array as ``.npy``, or several as ``.npz``, down to the disk."""
+
     def save(path: Path) -> None:
         with path.open("wb") as file:
             if isinstance(value, dict):

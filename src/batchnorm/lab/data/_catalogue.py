@@ -21,14 +21,14 @@ class Hub:
 
     Args:
         repository: its name.
-        config: which of its variants.
+        place: folder in it; its files begin with ``train`` or ``test``.
         image: column of the images; labels are in ``label``.
         sha256: of all images that train, their labels, and the same of the test, as bytes; empty
             where it is not known.
     """
 
     repository: str
-    config: str | None = None
+    place: str = "data"
     image: str = "image"
     sha256: str = ""
 
@@ -43,7 +43,7 @@ class Entry:
         wanted: what raw examples must be.
         sizes: how many published examples train and test.
         origin: who publishes it.
-        licence: what is known of it.
+        licence: what its publishers state.
         preparation: what raw values are, in words.
         made: what comes with scikit-learn.
         sources: how it may lie in a folder; the first that is there counts.
@@ -109,7 +109,7 @@ def _npz(file: str) -> Source:
 IDX = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 FASHION = ("fashion_mnist", "fashion-mnist", "FashionMNIST/raw")
 SCIKIT = "https://scikit-learn.org/stable/datasets.html"
-BSD = "BSD-3-Clause, as scikit-learn"
+BSD = "BSD-3-Clause"
 LEVELS = "0 to 255 divided by 255"
 SPLIT = "raw features; a random quarter tests"
 TARGETS = "targets standardised by the training part"
@@ -133,7 +133,7 @@ CATALOGUE = {
         wanted=Wanted((8, 8, 3), 10),
         sizes=(1200, 597),
         origin=SCIKIT,
-        licence=f"{BSD}; photographs CC BY",
+        licence=f"{BSD}, CC BY",
         preparation="the difference between each of scikit-learn's digits and a random patch of "
         f"its two photographs, these at a quarter of their size; 8×8 colours, levels {LEVELS}",
         made=_digits.digits_m,
@@ -143,7 +143,7 @@ CATALOGUE = {
         (28, 28),
         (60_000, 10_000),
         "http://yann.lecun.com/exdb/mnist",
-        "none stated by its authors",
+        "none stated",
         Hub(
             "ylecun/mnist",
             "mnist",
@@ -169,7 +169,7 @@ CATALOGUE = {
         (32, 32, 3),
         (59_001, 9_001),
         "https://jmlr.org/papers/v17/15-239.html",
-        "none stated; from MNIST and photographs of BSDS500",
+        "none stated",
         Hub("Mike0307/MNIST-M"),
         _npz("mnist_m.npz"),
     ),
@@ -214,7 +214,7 @@ CATALOGUE = {
         (32, 32, 3),
         (73_257, 26_032),
         "http://ufldl.stanford.edu/housenumbers",
-        "for non-commercial use",
+        "non-commercial",
         Hub("ufldl-stanford/svhn", "cropped_digits"),
         _npz("svhn.npz"),
         Source(
@@ -282,7 +282,7 @@ CATALOGUE = {
         wanted=Wanted((8,), 0, "float64"),
         sizes=(15_480, 5_160),
         origin="https://github.com/ageron/handson-ml/tree/master/datasets/housing",
-        licence="Apache-2.0, as its repository",
+        licence="Apache-2.0",
         preparation=f"{SPLIT}; the median where a value is missing; {TARGETS}",
         sources=(
             Source("tabular.npz", ("tabular.npz",), _tables.read_housing),
