@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 
 from batchnorm.cli import _extras, main
+from batchnorm.lab import save
+from tests.lab.studies import experiment, study
 
 RUN = [sys.executable, "-c", "import sys; from batchnorm.cli import main; sys.exit(main())"]
 TINY = ["lab", "run", "bias", "--budget", "smoke", "--seeds", "2", "--jobs", "1"]
@@ -42,6 +44,38 @@ def test_run_prints_verdicts_writes_files_and_resumes(capsys):
     verdicts = pl.read_parquet("here/bias/verdicts.parquet")["verdict"].to_list()
     assert verdicts[:2] == ["holds", "holds"]
     assert json.loads(Path("here/bias/result.json").read_text())["budget"] == "smoke"
+    assert second.endswith("Open here/report.html\n")
+    assert "The bias before batch norm" in Path("here/report.html").read_text()
+
+
+def test_report_shows_what_lies_in_a_folder_and_opens_it(capsys, monkeypatch):
+    save([study(), study(experiment("other"))], Path("here"))
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+
+    assert main(["lab", "report", "--out", "here", "--open"]) == 0
+
+    assert capsys.readouterr().out == "Open here/report.html\n"
+    assert opened == [Path("here/report.html").resolve().as_uri()]
+    assert set(pl.read_parquet("here/results.parquet")["experiment"]) == {"made-up", "other"}
+    names = [record["experiment"] for record in json.loads(Path("here/results.json").read_text())]
+    assert names == ["made-up", "other"]
+    assert {path.suffix for path in Path("here/report").iterdir()} == {".svg", ".png"}
+
+
+@pytest.mark.parametrize(("file", "message"), [(None, "none in 'here'"), ("{}", "KeyError")])
+def test_report_says_what_it_cannot_read(file, message, capsys):
+    Path("here/old").mkdir(parents=True)
+    if file:
+        Path("here/old/result.json").write_text(file)
+        pl.DataFrame({"a": [1]}).write_parquet("here/old/trials.parquet")
+
+    assert main(["lab", "report", "--out", "here"]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith("batchnorm lab report: ")
+    assert message in error
+    assert not Path("here/report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -86,9 +120,9 @@ def test_missing_extra_is_named(monkeypatch, capsys):
     found = _extras.find_spec
     monkeypatch.setattr(_extras, "find_spec", lambda n: None if n == "polars" else found(n))
 
-    for command in (["lab", "list"], TINY):
+    for command in (["lab", "list"], TINY, ["lab", "report"]):
         assert main(command) == 1
-        assert "batchnorm lab needs the extra 'lab'. Got no polars." in capsys.readouterr().err
+        assert "needs the extra 'lab'. Got no polars." in capsys.readouterr().err
 
 
 def test_compare_trains_the_user_s_model(capsys):

@@ -1,6 +1,7 @@
 """``batchnorm lab``."""
 
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -57,8 +58,8 @@ def run(
 ) -> int:
     """Run experiments and print their verdicts.
 
-    Writes NAME/trials.parquet, NAME/verdicts.parquet and NAME/result.json. A run that was stopped
-    goes on where it was.
+    Writes NAME/trials.parquet, NAME/verdicts.parquet and NAME/result.json, and what "lab report"
+    writes. A run that was stopped goes on where it was.
 
     Args:
         names: Experiments; all of them by default.
@@ -98,6 +99,42 @@ def run(
     if isinstance(studies, int):
         return studies
     _finish(studies, out, console)
+
+    return report(out=out)
+
+
+@lab.command
+def report(
+    *,
+    out: Path = Path("out/lab"),
+    open_it: Annotated[bool, Parameter(name="--open", negative=())] = False,
+) -> int:
+    """Write one HTML file with every claim and chart of all runs in a folder.
+
+    Writes report.html, which opens without a network, its charts as report/*.svg and *.png, all
+    numbers as results.parquet and all verdicts as results.json.
+
+    Args:
+        out: Folder that "lab run" wrote to.
+        open_it: Open it in the browser.
+    """
+    who = "batchnorm lab report"
+    if message := missing_extra("lab", who):
+        print(message, file=sys.stderr)
+        return FAILED
+    from ..lab import report as write_report
+    from ..lab._files import load, write_tables
+
+    page = out / "report.html"
+    try:
+        write_tables(load(out), out)
+        write_report(out, page)
+    except (ValueError, OSError) as error:
+        print(message_of(who, error), file=sys.stderr)
+        return FAILED
+    print(f"Open {page}")
+    if open_it:
+        webbrowser.open(page.resolve().as_uri())
 
     return 0
 

@@ -1,11 +1,11 @@
 """The laboratory: experiments on real data that check what people claim for batch norm.
 
-``run("bias")`` runs an experiment and returns its numbers and verdicts, ``overview()`` lists what
-there is; an ``Experiment`` of your own runs like those of ``batchnorm.lab.experiments``, its
-trials train by ``fit`` and its claims are judged by ``above``, ``below`` and ``between``.
-``data`` loads and checks datasets, ``models`` builds networks, ``training`` is one deterministic
-run, ``store`` and ``parallel`` run many and keep what is done, ``summary`` and ``claims`` turn
-numbers over seeds into verdicts, ``renderers`` show a result.
+``run("bias")`` runs an experiment and returns its numbers and verdicts, ``report`` writes them as
+one page, ``overview()`` lists what there is; an ``Experiment`` of your own runs like those of
+``batchnorm.lab.experiments``, its trials train by ``fit`` and its claims are judged by ``above``,
+``below`` and ``between``. ``data`` loads and checks datasets, ``models`` builds networks,
+``training`` is one deterministic run, ``store`` and ``parallel`` run many and keep what is done,
+``summary`` and ``claims`` turn numbers over seeds into verdicts, ``renderers`` show a result.
 """
 
 import typing as _typing
@@ -22,6 +22,7 @@ if _typing.TYPE_CHECKING:
     from ._fit import final as final
     from ._fit import fit as fit
     from ._fit import predictions as predictions
+    from ._ranking import ranking as ranking
     from ._registry import overview as overview
     from ._rules import above as above
     from ._rules import at_best as at_best
@@ -35,6 +36,7 @@ if _typing.TYPE_CHECKING:
     from ._study import Study as Study
     from ._together import fit_together as fit_together
     from ._trial import Trial as Trial
+    from .renderers.report import report as report
 
 # Imported when they are first asked for: the networks need nothing but torch.
 _LATER = {
@@ -58,7 +60,9 @@ _LATER = {
     "highest": "_rules",
     "overview": "_registry",
     "predictions": "_fit",
+    "ranking": "_ranking",
     "ratios": "_rules",
+    "report": "renderers.report",
     "run": "_runner",
     "save": "_files",
     "values": "_rules",

@@ -65,7 +65,7 @@ def load(folder: Path) -> list[StudyRecord]:
     found = [_read(path) for path in sorted(folder.glob("*/result.json"))]
     if not found:
         rule, cure = "the folder must hold results", "Run batchnorm lab run first, or name --out"
-        raise ValueError(explain("lab", rule, f"none in '{folder}'", cure))
+        raise ValueError(explain("lab report", rule, f"none in '{folder}'", cure))
 
     return found
 
@@ -77,7 +77,7 @@ def _read(path: Path) -> StudyRecord:
     except (ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
         rule, cure = "results must be of this version", "Run the experiment again"
         got = f"'{path}' ({type(error).__name__}: {error})"
-        raise ValueError(explain("lab", rule, got, cure)) from None
+        raise ValueError(explain("lab report", rule, got, cure)) from None
 
 
 def write_tables(records: Iterable[StudyRecord], folder: Path) -> list[Path]:

@@ -69,12 +69,21 @@ def plain_spec(chart: alt.TopLevelMixin) -> dict[str, Any]:
     return spec
 
 
-def assemble(template: str, figures: Iterable[Figure], **values: object) -> str:
+def assemble(
+    template: str,
+    figures: Iterable[Figure] = (),
+    *,
+    styles: Iterable[str] = ("report.css",),
+    scripts: Iterable[str] = ("charts.js", "report.js"),
+    **values: object,
+) -> str:
     """The page.
 
     Args:
         template: its file in ``templates``.
         figures: every chart that the template shows.
+        styles: files in ``templates``.
+        scripts: files in ``templates``.
         values: what else it speaks of; escaped.
     """
     loader = jinja2.FileSystemLoader(TEMPLATES)
@@ -88,14 +97,14 @@ def assemble(template: str, figures: Iterable[Figure], **values: object) -> str:
     env.filters |= {"count": count, "factor": factor, "percent": percent, "rate": rate}
     env.filters["script_json"] = script_json
     shown = {figure.key: figure for figure in figures}
-    return env.get_template(template).render(
-        figures=shown,
-        specs={figure.key: figure.spec for figure in shown.values()},
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
-        vega=_vega(),
-        **values,
-    )
+    specs = {figure.key: figure.spec for figure in shown.values()}
+    own = {"style": _joined(styles), "script": _joined(scripts), "vega": _vega()}
+
+    return env.get_template(template).render({"figures": shown, "specs": specs, **own, **values})
+
+
+def _joined(files: Iterable[str]) -> str:
+    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in files)
 
 
 def script_json(value: object) -> object:
