@@ -11,7 +11,17 @@ from ._raw import Parts, Raw, refused
 
 __all__ = ["read_mat"]
 
-UNREADABLE = (OSError, ValueError, TypeError, EOFError, NotImplementedError, MatReadError)
+# What scipy raises for a file that is cut short, is none, or of a later version.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    IndexError,
+    EOFError,
+    NotImplementedError,
+    MatReadError,
+    zlib.error,
+)
 
 
 def read_mat(paths: tuple[Path, ...]) -> Parts:
@@ -25,7 +35,7 @@ def _part(path: Path) -> Raw:
     """``X (32, 32, 3, n)``, ``y (n, 1)`` with 10 for the digit 0."""
     try:
         held = loadmat(path, variable_names=("X", "y"))
-    except (*UNREADABLE, zlib.error) as error:
+    except UNREADABLE as error:
         got = f"{path.stat().st_size} bytes that end early or are none ({error})"
         raise refused(path, "the file must be a whole MATLAB file", got) from error
     if not {"X", "y"} <= held.keys():

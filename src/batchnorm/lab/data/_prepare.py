@@ -50,6 +50,8 @@ class Steps:
     def words(self, kind: Kind, shape: tuple[int, ...]) -> str:
         """What is done, for people who know the raw examples' shape."""
         said = {
+            f"at most {self.train or 0:,} examples, chosen by chance, train": self.train,
+            f"at most {self.test or 0:,} test": self.test,
             f"resized to {self.size}×{self.size}": self.size and self.size != shape[0],
             "made binary (1 where the level is at least half)": self.binary,
             f"standardised by {'channel' if kind == 'images' else 'feature'}": self.standard,
