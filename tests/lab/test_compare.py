@@ -1,6 +1,7 @@
 """The user's model with other norms: which arms there are, and that each trains as it says."""
 
 import math
+from dataclasses import replace
 from itertools import chain, islice
 
 import polars as pl
@@ -10,7 +11,9 @@ from torch import nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-from batchnorm.lab import compare
+from batchnorm.lab import compare, ranking
+from batchnorm.lab._batches import endless, rebatched
+from batchnorm.lab._candidates import made
 from batchnorm.lab._compare import _judge
 from tests.tolerance import ulp
 
@@ -98,7 +101,7 @@ def test_given_arm_is_the_model_as_it_is(tmp_path):
 def test_model_without_batch_norm_gets_it(tmp_path):
     study = small(bare, tmp_path)
 
-    assert list(study.experiment.arms) == ["given", "batch"]
+    assert list(study.experiment.arms) == ["given", "batch-before"]
     assert len(set(study.trials.filter(seed=0, lr=0.1)["loss"])) == 2
 
 
@@ -129,17 +132,183 @@ def test_each_is_judged_at_its_best_rate():
     rows += [("given", 1.0, 1, 0.1), ("group", 0.1, 0, 0.1), ("group", 0.1, 1, math.nan)]
     rows += [("group", 1.0, 0, 0.75), ("group", 1.0, 1, 0.85)]
     frame = pl.DataFrame(rows, schema=["arm", "lr", "seed", "score"], orient="row")
+    frame = frame.with_columns(batch_size=8)
 
     found = _judge("group", frame)
 
     assert found.effect.values == (0.25, 0.25)
     assert found.verdict == "holds"
-    assert found.evidence.startswith("score 0.25 higher, at rates 1 and 0.1 (95")
+    assert found.evidence.startswith(
+        "score 0.25 higher, at rate 1 in batches of 8 and rate 0.1 in batches of 8 (95"
+    )
 
 
-@pytest.mark.parametrize("options", [{"lrs": ()}, {"steps": 0}, {"seeds": 0}])
+def conv_without_bias():
+    layers = [nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 3))
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(32, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.two(torch.relu(self.one(x.flatten(1))))
+
+
+def test_every_combination_of_norm_place_and_batch_size_trains(tmp_path):
+    study = small(
+        net,
+        tmp_path,
+        norms=("batch", "group", "none"),
+        placements=("given", "after"),
+        batch_sizes=(8, 4),
+    )
+
+    arms = ["given", "group", "none", "batch-after", "group-after"]
+    assert list(study.experiment.arms) == arms
+    assert study.experiment.arms["group-after"] == "group norm after activations"
+    assert study.left_out == {}
+    assert len(study.trials) == 5 * 2 * 2 * 2
+    assert len(set(study.trials.filter(seed=0, lr=0.1)["loss"])) == 10
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_norms_are_put_where_they_are_wanted(placement):
+    model = made(conv_without_bias, f"group-{placement}", images()[0][0][0])
+
+    kinds = [type(m).__name__ for m in model.modules() if not list(m.children())]
+    behind = ["GroupNorm", "Identity", "ReLU"]
+    if placement == "after":
+        behind = ["Identity", "ReLU", "GroupNorm"]
+    assert kinds == ["Conv2d", *behind, "Flatten", "Linear"]
+
+
+def test_where_a_norm_is_taken_out_its_bias_stays():
+    model = made(conv_without_bias, "none", images()[0][0][0])
+
+    assert model[0].bias.tolist() == [0.0] * 4
+    assert isinstance(model[1], nn.Identity)
+
+
+def test_arms_begin_with_the_same_weights():
+    sample = images()[0][0][0]
+    weights = []
+    for arm in ("given", "none", "batch-before", "group-after", "renorm"):
+        torch.manual_seed(3)
+        model = made(net, arm, sample)
+        (conv,) = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+        weights.append(conv.weight)
+
+    assert all(torch.equal(weight, weights[0]) for weight in weights)
+
+
+def test_place_that_cannot_be_had_is_left_out(tmp_path):
+    study = small(Functional, tmp_path, norms=("batch",), placements=("before", "after", "given"))
+
+    assert list(study.experiment.arms) == ["given", "batch-before"]
+    reason = study.left_out["batch norm after activations"]
+    assert "every layer must get its norm. Got one without" in reason
+    assert study.left_out["norms where they are"] == "the model has no batch norm"
+
+
+def test_batch_size_that_a_norm_cannot_have_is_left_out(tmp_path):
+    study = small(flat, tmp_path, norms=("layer",), batch_sizes=(1, 8, 100), lrs=(0.1,))
+
+    pairs = study.trials.select("arm", "batch_size").unique(maintain_order=True).rows()
+    assert set(pairs) == {("given", 8), ("layer", 1), ("layer", 8)}
+    assert "as it is, batches of 1" in study.left_out
+    assert study.left_out["batches of 100"] == "the training data has fewer than 100 examples"
+
+
+def test_batches_are_cut_anew_and_see_as_many_examples(tmp_path):
+    study = small(net, tmp_path, batch_sizes=(16,), norms=("none",), lrs=(0.1,), seeds=1, steps=4)
+
+    torch.manual_seed(0)
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    train, test = images()
+    for pair in (train[:2], train[2:]):
+        x, y = (torch.cat(part) for part in zip(*pair, strict=True))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    outputs, targets = (torch.cat(part) for part in predicted(model.eval(), test))
+
+    loss = study.trials.filter(arm="given")["loss"].item()
+    expected = nn.functional.cross_entropy(outputs, targets).item()
+    assert loss == pytest.approx(expected, rel=8 * ulp(torch.float32))
+
+
+def test_examples_keep_their_order_over_passes():
+    pairs = [(torch.arange(a, a + 3), torch.arange(a, a + 3) * 10) for a in (0, 3, 6)]
+
+    found = list(islice(rebatched(endless(pairs), 4), 5))
+
+    assert torch.cat([x for x, _ in found]).tolist() == [*range(9), *range(9), 0, 1]
+    assert all(len(x) == 4 and torch.equal(y, 10 * x) for x, y in found)
+
+
+def test_no_batch_of_any_size_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="fewer than 99 examples"):
+        small(net, tmp_path, batch_sizes=(99,))
+
+
+def test_model_that_takes_no_batch_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the model must take the data’s batches"):
+        small(lambda: nn.Linear(7, 3), tmp_path)
+
+
+@pytest.mark.parametrize("option", ["norms", "placements"])
+def test_unknown_names_are_refused(option, tmp_path):
+    with pytest.raises(ValueError, match=f"{option} must be among .* Got somewhere"):
+        small(net, tmp_path, **{option: ("somewhere",)})
+
+
+def test_ranking_puts_the_best_first_and_says_what_is_worse(tmp_path):
+    study = small(net, tmp_path, norms=("group",), lrs=(0.1,), batch_sizes=(8, 4), seeds=3)
+    scores = {("given", 8): (0.5, 0.6, 0.7), ("given", 4): (0.1, 0.2, 0.3)}
+    scores |= {("group", 8): (0.6, 0.5, 0.7), ("group", 4): (0.5, math.nan, 0.9)}
+    trials = study.trials.with_columns(
+        score=pl.Series(
+            scores[arm, size][seed]
+            for arm, size, seed in study.trials.select("arm", "batch_size", "seed").rows()
+        )
+    )
+
+    found = ranking(replace(study, trials=trials))
+
+    assert found.select("norm", "batch_size").rows() == [
+        ("as it is", 8),
+        ("group norm", 8),
+        ("as it is", 4),
+        ("group norm", 4),
+    ]
+    assert found["worse"].to_list() == [False, False, True, True]
+    assert found["behind"].to_list()[:3] == pytest.approx([0.0, 0.0, 0.4])
+    assert found["score"][0] == pytest.approx(0.6)
+    half = 4.302652729911275 * 0.1 / 3**0.5  # Student's t of 2 degrees of freedom
+    assert found["high"][0] == pytest.approx(0.6 + half)
+
+
+def test_charts_show_every_batch_size(tmp_path):
+    study = small(net, tmp_path, norms=("group",), batch_sizes=(8, 4), seeds=1)
+    rates, sizes = study.experiment.charts
+
+    assert len(rates.rows(study.trials)) == 2 * 2 * 2
+    shown = sizes.rows(study.trials)
+    assert sorted(shown.select("arm", "batch_size").rows()) == [
+        (arm, size) for arm in ("given", "group") for size in (4, 8)
+    ]
+    assert sizes.x.field == "batch_size"
+
+
+@pytest.mark.parametrize(
+    "options", [{"lrs": ()}, {"steps": 0}, {"seeds": 0}, {"batch_sizes": (8, 0)}]
+)
 def test_nothing_to_do_is_refused(options, tmp_path):
-    with pytest.raises(ValueError, match="rates, steps and seeds are needed"):
+    with pytest.raises(ValueError, match="rates, steps, seeds and batch sizes are needed"):
         small(net, tmp_path, **options)
 
 

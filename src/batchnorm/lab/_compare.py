@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,13 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._errors import explain
-from ..surgery import convert, insert
+from ._batches import endless, has_examples, rebatched
+from ._candidates import GIVEN, NormName, PlacementName, candidates, made
+from ._chart import Axis, Chart
 from ._experiment import Experiment, Grid, Question
+from ._ranking import best_of
 from ._rules import above, differences
 from ._runner import key_of, study, written
 from ._study import Study
@@ -28,28 +30,36 @@ from .store import TrialStore
 __all__ = ["Loaders", "compare"]
 
 Loss = Callable[[Any, Tensor], Tensor]
-EXCHANGED = {
-    "group": ("GroupNorm", "group norm"),
-    "layer": ("LayerNorm", "layer norm"),
-    "instance": ("InstanceNorm", "instance norm"),
-    "none": ("Identity", "no norm"),
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Loaders:
-    """Data of the user's: batches of input and target."""
+    """Data of the user's: batches of input and target.
+
+    Args:
+        title: the name in tables.
+        digest: of what can be seen of it.
+        train: batches to learn.
+        test: batches to judge by.
+        sample: the first input.
+        size: examples of the first batch.
+    """
 
     title: str
     digest: str
     train: Iterable[Any]
     test: Iterable[Any]
+    sample: Any
+    size: int
 
 
 def compare(
     model: Callable[[], nn.Module],
     data: Callable[[], tuple[Iterable[Any], Iterable[Any]]],
     *,
+    norms: Sequence[NormName] | None = None,
+    placements: Sequence[PlacementName] | None = None,
+    batch_sizes: Sequence[int] | None = None,
     lrs: Sequence[float] = (0.001, 0.01, 0.1),
     steps: int = 200,
     seeds: int = 3,
@@ -62,17 +72,24 @@ def compare(
     started: Callable[[Experiment, float, float], None] = lambda *_: None,
     done: Callable[[float], None] = lambda _: None,
 ) -> Study:
-    """Train a model as it is and with other norms, at several learning rates, and judge by seeds.
+    """Train a model as it is and with other norms, in every combination, and judge by seeds.
 
-    Batch norms become group, layer, instance and no norm; a model without any gets them. What
-    cannot be done to the model is left out, with the reason.
+    What cannot be done to the model is left out, with the reason. :func:`ranking` says which
+    combination is best and which are not worse.
 
     Args:
         model: makes it; starting weights from torch's global generator.
         data: makes what to train on and what to test on: batches of input and target, such as
             a ``DataLoader``.
+        norms: by default group, layer, instance and no norm in place of the model's batch norms,
+            batch norm in a model without any.
+        placements: ``"given"``: where the model has its batch norms; ``"before"`` or ``"after"``
+            the activations: they are taken out and put there. By default where the model has
+            them, before activations in a model without any.
+        batch_sizes: the examples of `data` are put together in batches of these sizes; by default
+            they come as they are.
         lrs: learning rates of SGD.
-        steps: minibatches.
+        steps: minibatches; of another size as many as have the same number of examples.
         seeds: how many.
         momentum: of SGD.
         loss: of outputs and targets, a mean over the batch.
@@ -87,27 +104,35 @@ def compare(
         Trials with ``score``: test accuracy where targets are classes, else minus the test loss.
 
     Raises:
-        ValueError: no rates, steps or seeds, or data without a batch.
+        ValueError: no rates, steps, seeds or batch sizes, an unknown norm or placement, data
+            without a batch, or a model that cannot be trained on it.
     """
-    if not lrs or steps < 1 or seeds < 1:
-        rule, cure = "rates, steps and seeds are needed", "Use one of each at least"
-        got = f"lrs={tuple(lrs)}, steps={steps}, seeds={seeds}"
-        raise ValueError(explain("compare", rule, got, cure))
+    if not lrs or min(steps, seeds, *(batch_sizes or (1,))) < 1:
+        rule = "rates, steps, seeds and batch sizes are needed"
+        got = f"lrs={tuple(lrs)}, steps={steps}, seeds={seeds}, batch_sizes={batch_sizes}"
+        raise ValueError(explain("compare", rule, got, "Use one of each at least"))
     loaders = _loaders(model, loss, data)
-    arms, left_out = _arms(model, next(iter(loaders.train))[0])
-    settings = {"lr": tuple(lrs), "steps": (steps,), "momentum": (momentum,)}
+    sizes, too_large = _sizes(loaders, batch_sizes)
+    found = candidates(model, loaders.sample, norms, placements, sizes)
+    if GIVEN not in found.arms:
+        rule, cure = "the model must take the data’s batches", "Change the model or the sizes"
+        raise ValueError(explain("compare", rule, found.left_out["as it is"], cure))
+    settings = {"lr": tuple(lrs), "batch_size": sizes, "steps": (steps,), "momentum": (momentum,)}
     experiment = Experiment(
         name="compare",
         title="The model with other norms",
-        about=f"SGD with momentum {momentum}, {steps} steps.",
-        arms=arms,
+        about=f"SGD with momentum {momentum}, {steps} steps of {loaders.size} examples, or as many "
+        "examples in batches of another size.",
+        arms=found.arms,
         budgets={"default": Grid(seeds, ("data",), settings, 0.0)},
         measure=partial(_measure, model, loss),
         measured={"score": "test accuracy, or minus the test loss", "loss": "test loss"},
-        questions=[_question(arm, label) for arm, label in arms.items() if arm != "given"],
+        questions=[_question(arm, label) for arm, label in found.arms.items() if arm != GIVEN],
+        charts=CHARTS,
+        keep=lambda arm, chosen: (arm, chosen["batch_size"]) not in found.impossible,
         load=lambda _name, _folder: _loaders(model, loss, data),
     )
-    found = study(
+    result = study(
         experiment,
         budget="default",
         folder=None,
@@ -119,9 +144,9 @@ def compare(
         started=started,
         done=done,
     )
-    found.left_out.update(left_out)
+    result.left_out.update(too_large | found.left_out)
 
-    return found
+    return result
 
 
 def _loaders(model: Callable[[], Any], loss: Loss, data: Callable[[], Any]) -> Loaders:
@@ -138,52 +163,39 @@ def _loaders(model: Callable[[], Any], loss: Loss, data: Callable[[], Any]) -> L
         digest.update(written(function))
     for tensor in (part for batch in first[1:] for part in batch):
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    sample, y = first[0]
 
-    return Loaders("your data", digest.hexdigest(), train, test)
-
-
-def _arms(model: Callable[[], nn.Module], sample: Tensor) -> tuple[dict[str, str], dict[str, str]]:
-    """Labels of what can be done, and why the rest cannot."""
-    exchanged = {name: label for name, (_, label) in EXCHANGED.items()}
-    wanted = exchanged if _normed(model()) else {"batch": "batch norm inserted"}
-    arms, left_out = {"given": "as it is"}, {}
-    for name, label in wanted.items():
-        try:
-            _made(model, name, sample).train()(sample)
-        except (ValueError, RuntimeError, TypeError) as error:
-            left_out[label] = str(error).splitlines()[0]
-        else:
-            arms[name] = label
-
-    return arms, left_out
+    return Loaders("your data", digest.hexdigest(), train, test, sample, len(y))
 
 
-def _made(model: Callable[[], nn.Module], arm: str, sample: Tensor) -> nn.Module:
-    net = model()
-    if arm == "batch":
-        insert(net, sample=sample)
-    elif arm != "given":
-        convert(net, EXCHANGED[arm][0])
-        if _normed(net):
-            rule, cure = "every batch norm must be exchanged", "See what convert says of the model"
-            raise ValueError(explain("compare", rule, "some that stayed", cure))
+def _sizes(
+    loaders: Loaders, wanted: Sequence[int] | None
+) -> tuple[tuple[int, ...], dict[str, str]]:
+    """Batch sizes that the data can have, and why not the others."""
+    left_out = {
+        f"batches of {size}": f"the training data has fewer than {size} examples"
+        for size in wanted or ()
+        if size != loaders.size and not has_examples(loaders.train, size)
+    }
+    sizes = tuple(s for s in wanted or (loaders.size,) if f"batches of {s}" not in left_out)
+    if not sizes:
+        rule, got = "the data must have a batch of some size", "; ".join(left_out.values())
+        raise ValueError(explain("compare", rule, got, "Use smaller batch_sizes"))
 
-    return net
-
-
-def _normed(net: nn.Module) -> bool:
-    return any(isinstance(module, _BatchNorm) for module in net.modules())
+    return sizes, left_out
 
 
 def _measure(
     model: Callable[[], nn.Module], loss: Loss, trial: Trial, data: Loaders
 ) -> Mapping[str, float]:
-    batches = _endless(data.train)
-    sample, _ = next(iter(data.train))
+    size = trial["batch_size"]
+    batches = endless(data.train)
+    if size != data.size:
+        batches = rebatched(batches, size)
     torch.manual_seed(trial.seed)  # a loader that shuffles has drawn numbers
-    net = _made(model, trial.arm, sample).train()
+    net = made(model, trial.arm, data.sample).train()
     optimizer = torch.optim.SGD(net.parameters(), trial["lr"], trial["momentum"])
-    for _ in range(trial["steps"]):
+    for _ in range(max(1, round(trial["steps"] * data.size / size))):
         x, y = next(batches)
         optimizer.zero_grad()
         lost = loss(net(x), y)
@@ -193,11 +205,6 @@ def _measure(
             break
 
     return _tested(net.eval(), loss, data.test)
-
-
-def _endless(batches: Iterable[Any]) -> Iterator[Any]:
-    while True:
-        yield from batches
 
 
 @torch.no_grad()
@@ -221,22 +228,48 @@ def _question(arm: str, label: str) -> Question:
     return Question(
         f"The model is better with {label} than as it is.",
         "your model",
-        "holds if its score is higher, each at the rate that suits it best",
+        "holds if its score is higher, each at the rate and batch size that suit it best",
         partial(_judge, arm),
     )
 
 
 def _judge(arm: str, frame: pl.DataFrame) -> Finding:
-    best = {name: _best(frame, name) for name in (arm, "given")}
-    at_best = pl.concat(
-        [frame.filter(arm=name, lr=rate) for name, rate in best.items()], how="vertical"
-    )
-    text = f"score {{}} higher, at rates {best[arm]:g} and {best['given']:g}"
+    best = {name: best_of(frame.filter(arm=name)) for name in (arm, GIVEN)}
+    at = " and ".join(_place(trials) for trials in best.values())
+    score = differences(pl.concat(best.values()), "score", arm, GIVEN)
 
-    return above(differences(at_best, "score", arm, "given"), 0.0, text)
+    return above(score, 0.0, f"score {{}} higher, at {at}")
 
 
-def _best(frame: pl.DataFrame, arm: str) -> float:
-    means = frame.filter(arm=arm).group_by("lr").agg(pl.col("score").mean()).fill_nan(-math.inf)
+def _place(trials: pl.DataFrame) -> str:
+    """The settings that these trials share, in words."""
+    return "rate {:g} in batches of {}".format(*trials.select("lr", "batch_size").row(0))
 
-    return float(means.sort("score", "lr")["lr"][-1])
+
+def _at_best_rates(frame: pl.DataFrame) -> pl.DataFrame:
+    groups = frame.group_by("arm", "batch_size", maintain_order=True)
+
+    return pl.concat(best_of(trials) for _, trials in groups)
+
+
+SCORE = Axis("score", "score (test accuracy, or minus the test loss)")
+CHARTS = (
+    Chart(
+        "rates",
+        "Score by learning rate",
+        "Each batch size by itself.",
+        "lines",
+        Axis("lr", "learning rate", "log"),
+        SCORE,
+        columns="batch_size",
+    ),
+    Chart(
+        "batch-sizes",
+        "Score by batch size",
+        "Each at the rate that suits it best.",
+        "points",
+        Axis("batch_size", "examples of a batch", "ordinal"),
+        SCORE,
+        rows=_at_best_rates,
+    ),
+)

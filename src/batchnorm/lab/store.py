@@ -27,6 +27,7 @@ NO_INFLUENCE = (
     "lab/_compare.py",
     "lab/_experiment.py",
     "lab/_files.py",
+    "lab/_ranking.py",
     "lab/_ray.py",
     "lab/_record.py",
     "lab/_registry.py",
