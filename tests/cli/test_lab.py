@@ -139,6 +139,31 @@ def test_compare_trains_the_user_s_model(capsys):
     assert len(pl.read_parquet("here/compare/trials.parquet")) == 20
 
 
+def test_compare_crosses_what_it_is_told_and_recommends(capsys):
+    model, data = "tests.lab.test_compare:net", "tests.lab.test_compare:images"
+    options = ["--norms", "group", "none", "--placements", "given", "after", "--rates", "0.1"]
+    options += ["--batch-sizes", "8", "16", "--steps", "2", "--seeds", "1", "--jobs", "1"]
+
+    assert main(["lab", "compare", "--model", model, "--data", data, *options]) == 0
+
+    shown = capsys.readouterr().out
+    assert "8 trials (0 kept from earlier)" in shown
+    assert "group norm after activations" in shown
+    assert "Best: " in shown
+    assert "(one seed: no interval)" in shown
+    assert "Not worse, as far as the seeds tell: " in shown
+    assert "rate 0.1, batches of 16: " in shown
+
+
+@pytest.mark.parametrize("option", ["--norms", "--placements"])
+def test_compare_refuses_unknown_names(option, capsys):
+    arguments = ["--model", "tests.lab.test_compare:net", "--data", "tests.lab.test_compare:images"]
+
+    assert main(["lab", "compare", *arguments, option, "somewhere"]) == 2
+
+    assert option in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

@@ -23,6 +23,9 @@ __all__ = ["lab"]
 
 INTERRUPTED = 130
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
+SEVERAL = Parameter(consume_multiple=True)
+NormName = Literal["batch", "group", "layer", "instance", "renorm", "none"]
+PlacementName = Literal["given", "before", "after"]
 lab = App(
     name="lab",
     group="This package",
@@ -144,7 +147,10 @@ def compare(
     *,
     model: str,
     data: str,
-    rates: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.001, 0.01, 0.1),
+    norms: Annotated[tuple[NormName, ...], SEVERAL] = (),
+    placements: Annotated[tuple[PlacementName, ...], SEVERAL] = (),
+    batch_sizes: Annotated[tuple[Positive, ...], SEVERAL] = (),
+    rates: Annotated[tuple[float, ...], SEVERAL] = (0.001, 0.01, 0.1),
     steps: Positive = 200,
     seeds: Positive = 3,
     out: Path = Path("out/compare"),
@@ -152,15 +158,20 @@ def compare(
     backend: Literal["joblib", "ray"] = "joblib",
     resume: bool = True,
 ) -> int:
-    """Train your model on your data as it is and with other norms, and judge which is better.
+    """Train your model on your data as it is and with other norms, and say what suits it best.
 
-    Batch norms become group, layer, instance and no norm; a model without any gets them.
+    Every combination of norm, placement, batch size and rate is trained from every seed.
 
     Args:
         model: pkg.mod:function that makes it.
         data: pkg.mod:function that returns training and test data: batches of input and target.
+        norms: By default group, layer, instance and none in place of batch norm, or batch norm in a
+            model without any.
+        placements: Of the norms: where the model has them (given), before or after activations.
+        batch_sizes: Examples put together; by default batches come as they are.
         rates: Learning rates of SGD.
-        steps: Minibatches of each training.
+        steps: Minibatches of each training; of another size as many as have the same number of
+            examples.
         seeds: How many.
         out: Folder to write to.
         jobs: Processes; all cores by default.
@@ -173,7 +184,7 @@ def compare(
         print(message, file=sys.stderr)
         return FAILED
     from ..lab import compare as compare_norms
-    from ..lab.renderers.verdicts import show_scores
+    from ..lab.renderers.verdicts import show_ranking, show_scores
 
     console = Console()
     with _Bar(console) as bar:
@@ -182,6 +193,9 @@ def compare(
             study = compare_norms(
                 Named(who, "--model", model).function(),
                 Named(who, "--data", data).function(),
+                norms=norms or None,
+                placements=placements or None,
+                batch_sizes=batch_sizes or None,
                 lrs=rates,
                 steps=steps,
                 seeds=seeds,
@@ -199,6 +213,7 @@ def compare(
         return studies
     show_scores(studies[0], console)
     _finish(studies, out, console)
+    show_ranking(studies[0], console)
 
     return 0
 

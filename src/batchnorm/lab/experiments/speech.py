@@ -82,7 +82,7 @@ def _faster(arm: str, frame: pl.DataFrame) -> Finding:
 
 
 def _better(arm: str, other: str, frame: pl.DataFrame) -> Finding:
-    return above(differences(_best(frame), "accuracy", arm, other), 0.0, "{} points more", points)
+    return above(differences(_best(frame), "accuracy", arm, other), 0.0, "{} points", points)
 
 
 def _memory_serves(frame: pl.DataFrame) -> Finding:

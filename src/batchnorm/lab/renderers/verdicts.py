@@ -1,16 +1,20 @@
 """Experiments in the terminal."""
 
 from statistics import fmean
+from typing import Any
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .._ranking import ranking
 from .._study import Study
 from .console import MARKS, STYLES
 
-__all__ = ["show", "show_list", "show_scores"]
+__all__ = ["show", "show_list", "show_ranking", "show_scores"]
+
+SHOWN = 8  # combinations that are named
 
 
 def show(study: Study, console: Console) -> None:
@@ -42,13 +46,39 @@ def show_list(experiments: pl.DataFrame, console: Console) -> None:
 
 
 def show_scores(study: Study, console: Console) -> None:
-    """Print the mean score of every arm at every learning rate of a comparison."""
-    rates = study.grid.settings["lr"]
-    table = Table("norm", *(f"rate {rate:g}" for rate in rates))
+    """Print the mean scores of a comparison, by norm and batch size, at every learning rate."""
+    rates, sizes = (study.grid.settings[name] for name in ("lr", "batch_size"))
+    table = Table("norm", "batch size", *(f"rate {rate:g}" for rate in rates))
     for arm, label in study.experiment.arms.items():
-        of_rates = (study.trials.filter(arm=arm, lr=rate)["score"] for rate in rates)
-        table.add_row(label, *(f"{fmean(scores):.4g}" for scores in of_rates))
+        for size in sizes:
+            trials = study.trials.filter(arm=arm, batch_size=size)
+            if len(trials):
+                of_rates = (trials.filter(lr=rate)["score"] for rate in rates)
+                table.add_row(label, f"{size}", *(f"{fmean(scores):.4g}" for scores in of_rates))
     console.print(table)
+
+
+def show_ranking(study: Study, console: Console) -> None:
+    """Print the best combination of a comparison, and which are not worse."""
+    best, *others = ranking(study).rows(named=True)
+    within = f"95 % interval {best['low']:.3g} to {best['high']:.3g}"
+    if study.grid.seeds == 1:
+        within = "one seed: no interval"
+    console.print(Text("Best: ", "bold"), _combination(best), f"({within})", soft_wrap=True)
+    equal = [_combination(row) for row in others if not row["worse"]]
+    shown = "; ".join(equal[:SHOWN])
+    more = f"; and {len(equal) - SHOWN} more" if len(equal) > SHOWN else ""
+    text = (
+        f"Not worse, as far as the seeds tell: {shown}{more}" if equal else "All others are worse"
+    )
+    console.print(f"{text}.", soft_wrap=True)
+
+
+def _combination(row: dict[str, Any]) -> str:
+    """One row of a ranking in words."""
+    place = f"rate {row['lr']:g}, batches of {row['batch_size']}"
+
+    return f"{row['norm']}, {place}: {row['score']:.4g}"
 
 
 def _time(seconds: float) -> str:
