@@ -99,6 +99,19 @@ def test_overview_of_some(tmp_path: Path):
         overview(names=["grapes"])
 
 
+def test_page_has_the_table():
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text("utf-8")
+
+    for row in overview().iter_rows(named=True):
+        name, sizes = f"| `{row['name']}` | ", f" | {row['train']:,} + {row['test']:,} | "
+        (line,) = (line for line in page.splitlines() if line.startswith(name) and sizes in line)
+        classes = row["classes"] or "numbers"
+        described = f"[{row['title']}]({row['origin']}){sizes}{row['shape']} | {classes} | "
+        assert line.startswith(f"{name}{described}{row['licence']} | ")
+        hub = CATALOGUE[row["name"]].hub
+        assert hub is None or f"[{hub.repository}]" in line
+
+
 def test_first_source_that_is_there_counts(tmp_path: Path, monkeypatch):
     files.unchecked(monkeypatch, "mnist")
     files.write_idx(tmp_path)
