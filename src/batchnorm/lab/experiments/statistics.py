@@ -105,8 +105,8 @@ EXPERIMENT = Experiment(
     title="Statistics at test time",
     about="A small convolutional network with batch norm learns from batches of 32, by SGD with "
     "momentum 0.9. Running statistics have no part in training: the same weights are tested with "
-    "each kind of them, after 1, 2, 4, 8, ... steps, and at the end in test batches of 1 to 256. The "
-    "rate is constant, or falls to zero.",
+    "each kind of them, after 1, 2, 4, 8, ... steps, and at the end in test batches of 1 to 256. "
+    "The rate is constant, or falls to zero.",
     arms={
         "usual": "moving average, momentum 0.1",
         "slow": "moving average, momentum 0.01",
