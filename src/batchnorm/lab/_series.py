@@ -59,7 +59,8 @@ class Picture:
 
     Args:
         chart: what was declared.
-        names: of all series, in order.
+        names: of all series, in order; all arms, even if some have nothing to show, so that an arm
+            has one colour in all charts of its experiment.
         order: of an ordinal horizontal axis; else empty.
         panels: by dataset, then by column.
     """
@@ -95,7 +96,8 @@ def picture(chart: Chart, trials: pl.DataFrame, arms: Mapping[str, str]) -> Pict
 
     named = chart.x.scale == "ordinal" or chart.mark in NAMED
     columns = _labels(tidy["column"].to_list(), chart.columns, arms)
-    names = _labels(tidy["series"].to_list(), _series_field(chart), arms)
+    field = _series_field(chart)
+    names = _labels([*arms] if field == "arm" else tidy["series"].to_list(), field, arms)
     places = _labels(tidy["x"].to_list(), chart.x.field, arms)
     if not named:
         places = {x: x for x in sorted(x for x in places if x is not None and _drawable(chart, x))}

@@ -12,7 +12,7 @@ import vl_convert
 
 from ..._series import Panel, Picture
 from .._table import Table
-from ._frame import tells_apart
+from ._frame import present, tells_apart
 from ._looks import DASHES, GLYPHS, SHAPES, colour_of
 from ._spec import rows_of, spec
 from ._words import described, numbers
@@ -32,8 +32,8 @@ PICTURE = {
     "rule": {"color": "#333"},
 }
 THUMBNAIL = {"aria": False, "view": {"stroke": AXIS, "strokeOpacity": 0.6}, "rule": {"color": AXIS}}
-ROW = 4
-"""Most panels of a picture beside each other."""
+MOST = 3
+"""Panels beside each other."""
 TAG = re.compile(r"<[^>]+>")
 NOISE = re.compile(
     r' (?:class|role|aria-[a-z]+|pointer-events|font-family|xmlns:xlink)="[^"]*"| opacity="1"'
@@ -115,16 +115,24 @@ class Shown:
         return found
 
     def _title(self, panel: Panel) -> str:
-        parts = [self.datasets[panel.dataset], panel.column]
-        if panel.column and self.picture.chart.columns != "arm":
-            parts[1] = f"{self.picture.chart.columns} {panel.column}"
+        parts, columns = [self.datasets[panel.dataset], panel.column], self.picture.chart.columns
+        if columns not in (None, "arm") and not panel.column.startswith(str(columns)):
+            parts[1] = f"{columns} {panel.column}"
 
         return ", ".join(part for part in parts if part)
 
     @property
+    def across(self) -> int:
+        """Panels that stand beside each other: those of one dataset, or one of each."""
+        of_data = Counter(panel.dataset for panel in self.picture.panels)
+        count = max(of_data.values()) if self.picture.chart.columns else len(of_data)
+
+        return count if count <= MOST else 2 if count == 4 else MOST
+
+    @property
     def legend(self) -> list[Entry]:
         """Empty where there is nothing to tell apart, or where an axis tells it."""
-        chart, names = self.picture.chart, self.picture.names
+        chart = self.picture.chart
         if chart.mark == "heat" or not tells_apart(self.picture):
             return []
         solid = chart.mark in ("bars", "points")
@@ -136,7 +144,8 @@ class Shown:
                 "" if solid else " ".join(map(str, DASHES[place % len(DASHES)])),
                 GLYPHS["square" if chart.mark == "bars" else SHAPES[place % len(SHAPES)]],
             )
-            for place, name in enumerate(names)
+            for place, name in enumerate(self.picture.names)
+            if name in present(self.picture)
         ]
 
     @cached_property
@@ -164,9 +173,7 @@ class Shown:
             | {"title": {"text": shown.title, "limit": 320}}
             for panel, shown in zip(self.picture.panels, self.panels, strict=True)
         ]
-        of_data = Counter(panel.dataset for panel in self.picture.panels)
-        columns = max(of_data.values()) if self.picture.chart.columns else len(of_data)
-        whole: dict[str, Any] = {"concat": panels, "columns": min(columns, ROW)}
+        whole: dict[str, Any] = {"concat": panels, "columns": self.across}
 
         return _svg(
             whole | {"config": PICTURE, "background": "white", "padding": 12, "title": self.title}

@@ -7,7 +7,7 @@ from ..._chart import Axis
 from ..._series import Panel, Picture
 from ._looks import COLOURS, DASHES, SHAPES, looks
 
-__all__ = ["FEW", "Frame", "Spec", "Use", "tells_apart"]
+__all__ = ["FEW", "Frame", "Spec", "Use", "present", "tells_apart"]
 
 Spec = dict[str, Any]
 Use = Literal["page", "picture", "thumbnail"]
@@ -18,9 +18,16 @@ WIDE = 8
 NUMBERS = ",.6~g"
 
 
+def present(picture: Picture) -> list[str]:
+    """Names of the series that have numbers."""
+    found = {one.label for panel in picture.panels for one in panel.series}
+
+    return [name for name in picture.names if name in found]
+
+
 def tells_apart(picture: Picture) -> bool:
     """A legend has something to say that no axis says."""
-    return len(picture.names) > 1 and picture.chart.colour != picture.chart.x.field
+    return len(present(picture)) > 1 and picture.chart.colour != picture.chart.x.field
 
 
 class Frame:
@@ -53,7 +60,7 @@ class Frame:
         if end:
             placed[f"{y}2"] = {"field": end}
         if self.apart:
-            names = {"domain": list(self.picture.names)}
+            names = {"domain": present(self.picture)}
             placed[f"{x}Offset"] = {"field": "series", "type": "nominal", "scale": names}
 
         return placed
@@ -130,6 +137,7 @@ class Frame:
         legend: Spec | None = None
         if self.use == "picture" and tells_apart(self.picture):
             legend = {"title": None, "orient": "top", "columns": 3, "labelLimit": 260}
+            legend |= {"values": present(self.picture)}
             legend |= {"symbolType": "stroke"} if self.chart.mark in ("lines", "bands") else {}
         scale = looks(self.picture.names, kinds)
 
@@ -140,7 +148,7 @@ class Frame:
         measured = self._measures("mean")
         legend = {"title": self.measured.title, "orient": "top", "gradientLength": 120}
         legend |= {"format": self.measured.format or NUMBERS}
-        rows: Spec = {"field": "series", "type": "ordinal", "sort": list(self.picture.names)}
+        rows: Spec = {"field": "series", "type": "ordinal", "sort": present(self.picture)}
 
         return {
             "x": self._places(),

@@ -123,4 +123,4 @@ def pieces(text: str) -> list[tuple[str, bool]]:
 
 
 def _listed(values: Iterable[Any]) -> str:
-    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    return "; ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

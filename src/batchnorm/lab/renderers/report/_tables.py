@@ -1,6 +1,7 @@
 """Tables of a study: what was measured, and what every claim's verdict rests on."""
 
 import math
+import re
 from collections.abc import Callable
 
 import polars as pl
@@ -14,6 +15,7 @@ __all__ = ["MOST", "intervals", "means"]
 
 MOST = 100
 """Rows of a table: a grid of hundreds is for programs."""
+SHARE = re.compile(r"^(?!.*\bloss\b).*\b(accuracy|accuracies|share)\b")
 IDENTITY = ("arm", "dataset", "seed")
 
 
@@ -67,10 +69,8 @@ def means(record: StudyRecord, dataset: str) -> Table:
 
 
 def _shares(record: StudyRecord) -> set[str]:
-    """Numbers that a chart writes as percentages."""
-    axes = (picture.chart.value or picture.chart.y for picture in record.charts)
-
-    return {axis.field for axis in axes if "%" in axis.format}
+    """Numbers that are written as percentages."""
+    return {name for name, meaning in record.measured.items() if SHARE.search(meaning)}
 
 
 def _setting(value: object) -> str:
@@ -84,4 +84,4 @@ def _cell(mean: float | None, spread: float | None, share: bool) -> str:
     if spread is None:
         return write(mean)
 
-    return f"{write(mean)} ± {number(100 * spread if share else spread)}"
+    return f"{write(mean)} ± {100 * spread if share else spread:.2g}"
