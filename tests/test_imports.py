@@ -36,6 +36,8 @@ ROOT_HEIGHT = HEIGHT["doctor"] + 1
 FOREIGN = {
     "lab": {
         "torch",
+        "PIL",
+        "datasets",  # where something is downloaded
         "numpy",
         "scipy",
         "sklearn",

@@ -1,9 +1,8 @@
 """scikit-learn's digits, as they are and blended into its photographs."""
 
 import numpy as np
-from sklearn import datasets
 
-from ._raw import Parts, Raw
+from ._raw import Array, Parts, Raw
 from ._split import first
 
 __all__ = ["LEVELS", "digits", "digits_m"]
@@ -15,30 +14,43 @@ CELL = 4  # pixels of a photograph along one of a digit: at full size a patch is
 
 def digits() -> Parts:
     """8×8 images; the later ones, partly by other writers, test."""
-    x, y = datasets.load_digits(return_X_y=True)
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
 
     return first(Raw(x.reshape(-1, 8, 8).astype(np.uint8), y), TRAIN)
 
 
 def digits_m() -> Parts:
     """The difference between a random patch of a photograph and the digit, as MNIST-M has it."""
-    x, y = datasets.load_digits(return_X_y=True)
-    photographs = [_smaller(image) for image in datasets.load_sample_images().images]
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    strokes = x.reshape(-1, 8, 8, 1) * (255 / LEVELS)
+    blended = np.abs(_patches(len(x)) - strokes).round().astype(np.uint8)
+
+    return first(Raw(blended, y), TRAIN)
+
+
+def _patches(count: int) -> Array:
+    """Levels ``(count, 8, 8, 3)``, from anywhere in the two photographs."""
+    from sklearn.datasets import load_sample_images
+
+    photographs = [_smaller(image) for image in load_sample_images().images]
     chance = np.random.RandomState(0)
     patches = []
-    for _ in range(len(x)):
+    for _ in range(count):
         photograph = photographs[chance.randint(len(photographs))]
         top, left = (chance.randint(side - 7) for side in photograph.shape[:2])
         patches.append(photograph[top : top + 8, left : left + 8])
-    strokes = x.reshape(-1, 8, 8, 1) * (255 / LEVELS)
 
-    return first(Raw(np.abs(np.stack(patches) - strokes).round().astype(np.uint8), y), TRAIN)
+    return np.stack(patches)
 
 
-def _smaller(image: np.ndarray) -> np.ndarray:
+def _smaller(image: Array) -> Array:
     """Means of square cells."""
     height, width = (side // CELL for side in image.shape[:2])
     cells = image[: height * CELL, : width * CELL].reshape(height, CELL, width, CELL, 3)
-    small: np.ndarray = cells.mean((1, 3))
+    small: Array = cells.mean((1, 3))
 
     return small

@@ -4,14 +4,12 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from ._raw import Parts, Raw, refused
 
 __all__ = ["read_mat"]
 
-# What scipy raises for a file that is cut short, is none, or of a later version.
+# What scipy raises, beside its own, for a file that is cut short, is none, or of a later version.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -19,7 +17,6 @@ UNREADABLE = (
     IndexError,
     EOFError,
     NotImplementedError,
-    MatReadError,
     zlib.error,
 )
 
@@ -33,9 +30,12 @@ def read_mat(paths: tuple[Path, ...]) -> Parts:
 
 def _part(path: Path) -> Raw:
     """``X (32, 32, 3, n)``, ``y (n, 1)`` with 10 for the digit 0."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
     try:
         held = loadmat(path, variable_names=("X", "y"))
-    except UNREADABLE as error:
+    except (*UNREADABLE, MatReadError) as error:
         got = f"{path.stat().st_size} bytes that end early or are none ({error})"
         raise refused(path, "the file must be a whole MATLAB file", got) from error
     if not {"X", "y"} <= held.keys():

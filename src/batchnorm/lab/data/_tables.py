@@ -1,10 +1,9 @@
-"""Tables: scikit-learn's, and the housing prices; a random quarter tests."""
+"""Tables: scikit-learn's, imported where they are asked for, and the housing prices."""
 
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from sklearn import datasets
 
 from ._npz import read_npz
 from ._raw import Array, Parts, Raw, refused
@@ -15,17 +14,23 @@ __all__ = ["breast_cancer", "diabetes", "read_housing", "read_housing_csv", "win
 
 def wine() -> Parts:
     """Chemistry of wines by cultivar."""
-    return _classes(*datasets.load_wine(return_X_y=True))
+    from sklearn.datasets import load_wine
+
+    return _classes(*load_wine(return_X_y=True))
 
 
 def breast_cancer() -> Parts:
     """Cell nuclei by diagnosis."""
-    return _classes(*datasets.load_breast_cancer(return_X_y=True))
+    from sklearn.datasets import load_breast_cancer
+
+    return _classes(*load_breast_cancer(return_X_y=True))
 
 
 def diabetes() -> Parts:
     """Progression of a disease, from raw measurements."""
-    return _numbers(*datasets.load_diabetes(return_X_y=True, scaled=False))
+    from sklearn.datasets import load_diabetes
+
+    return _numbers(*load_diabetes(return_X_y=True, scaled=False))
 
 
 def read_housing(paths: tuple[Path, ...]) -> Parts:
