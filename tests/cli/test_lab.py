@@ -151,6 +151,7 @@ def test_compare_crosses_what_it_is_told_and_recommends(capsys):
     assert "group norm after activations" in shown
     assert "Best: " in shown
     assert "(one seed: no interval)" in shown
+    assert "group norm after activations" in Path("out/compare/report.html").read_text()
     assert "Not worse, as far as the seeds tell: " in shown
     assert "rate 0.1, batches of 16: " in shown
 

@@ -15,6 +15,7 @@ from batchnorm.lab import compare, ranking
 from batchnorm.lab._batches import endless, rebatched
 from batchnorm.lab._candidates import made
 from batchnorm.lab._compare import _judge
+from batchnorm.lab._ranking import lead
 from tests.tolerance import ulp
 
 
@@ -290,6 +291,32 @@ def test_ranking_puts_the_best_first_and_says_what_is_worse(tmp_path):
     assert found["score"][0] == pytest.approx(0.6)
     half = 4.302652729911275 * 0.1 / 3**0.5  # Student's t of 2 degrees of freedom
     assert found["high"][0] == pytest.approx(0.6 + half)
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(0.2, "holds"), (0.01, "undecided")])
+def test_best_is_set_beside_the_second(ahead, verdict):
+    scores = {"given": (0.5, 0.6, 0.55), "group": (0.5, 0.65, 0.52), "none": (0.1, 0.1, 0.1)}
+    rows = [
+        {"arm": arm, "batch_size": 8, "lr": 0.1, "seed": seed, "score": score}
+        for arm, values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    frame = pl.DataFrame(rows).with_columns(
+        score=pl.col("score") + ahead * (pl.col("arm") == "given")
+    )
+
+    found = lead({"given": "as it is", "group": "group norm", "none": "no norm"}, frame)
+
+    assert found.verdict == verdict
+    place = "rate 0.1, batches of 8"
+    assert f"as it is, {place} is" in found.evidence
+    assert f"ahead of group norm, {place}" in found.evidence
+
+
+def test_one_combination_leads_nothing():
+    frame = pl.DataFrame({"arm": "given", "batch_size": 8, "lr": 0.1, "seed": [0], "score": [0.5]})
+
+    assert lead({"given": "as it is"}, frame).verdict == "undecided"
 
 
 def test_charts_show_every_batch_size(tmp_path):

@@ -160,7 +160,8 @@ def compare(
 ) -> int:
     """Train your model on your data as it is and with other norms, and say what suits it best.
 
-    Every combination of norm, placement, batch size and rate is trained from every seed.
+    Every combination of norm, placement, batch size and rate is trained from every seed. Writes the
+    files that "lab run" writes, with a report.
 
     Args:
         model: pkg.mod:function that makes it.
@@ -215,7 +216,7 @@ def compare(
     _finish(studies, out, console)
     show_ranking(studies[0], console)
 
-    return 0
+    return report(out=out)
 
 
 def _guarded(who: str, work: "Callable[[], list[Study]]", out: Path) -> "list[Study] | int":

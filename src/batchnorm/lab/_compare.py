@@ -18,7 +18,7 @@ from ._batches import endless, has_examples, rebatched
 from ._candidates import GIVEN, NormName, PlacementName, candidates, made
 from ._chart import Axis, Chart
 from ._experiment import Experiment, Grid, Question
-from ._ranking import best_of
+from ._ranking import best_of, lead
 from ._rules import above, differences
 from ._runner import key_of, study, written
 from ._study import Study
@@ -29,6 +29,7 @@ from .store import TrialStore
 
 __all__ = ["Loaders", "compare"]
 
+SOURCE = "your model"
 Loss = Callable[[Any, Tensor], Tensor]
 
 
@@ -127,7 +128,7 @@ def compare(
         budgets={"default": Grid(seeds, ("data",), settings, 0.0)},
         measure=partial(_measure, model, loss),
         measured={"score": "test accuracy, or minus the test loss", "loss": "test loss"},
-        questions=[_question(arm, label) for arm, label in found.arms.items() if arm != GIVEN],
+        questions=_questions(found.arms),
         charts=CHARTS,
         keep=lambda arm, chosen: (arm, chosen["batch_size"]) not in found.impossible,
         load=lambda _name, _folder: _loaders(model, loss, data),
@@ -224,13 +225,26 @@ def _tested(net: nn.Module, loss: Loss, batches: Iterable[Any]) -> dict[str, flo
     return {"score": right / total if classes else -mean, "loss": mean}
 
 
-def _question(arm: str, label: str) -> Question:
-    return Question(
-        f"The model is better with {label} than as it is.",
-        "your model",
-        "holds if its score is higher, each at the rate and batch size that suit it best",
-        partial(_judge, arm),
+def _questions(arms: Mapping[str, str]) -> list[Question]:
+    """One for each norm, and which combination to take."""
+    better = [
+        Question(
+            f"The model is better with {label} than as it is.",
+            SOURCE,
+            "holds if its score is higher, each at the rate and batch size that suit it best",
+            partial(_judge, arm),
+        )
+        for arm, label in arms.items()
+        if arm != GIVEN
+    ]
+    best = Question(
+        "One combination of norm, batch size and rate is the best.",
+        SOURCE,
+        "holds if the score of the best is higher than that of the second, seed by seed",
+        partial(lead, arms),
     )
+
+    return [*better, best]
 
 
 def _judge(arm: str, frame: pl.DataFrame) -> Finding:

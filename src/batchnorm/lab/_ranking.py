@@ -1,13 +1,16 @@
 """Which combination of norm, batch size and learning rate to take."""
 
 import math
+from collections.abc import Mapping
 
 import polars as pl
 
+from ._rules import above
 from ._study import Study
-from .summary import estimate
+from .claims import Finding
+from .summary import Estimate, estimate
 
-__all__ = ["best_of", "ranking"]
+__all__ = ["best_of", "in_words", "lead", "ranking"]
 
 COMBINATION = ("arm", "batch_size", "lr")
 
@@ -32,8 +35,7 @@ def ranking(study: Study) -> pl.DataFrame:
     scores = [_scores(study.trials, combination) for combination in combinations]
     rows = []
     for (arm, size, lr), mine in zip(combinations, scores, strict=True):
-        found = estimate(mine)
-        behind = estimate([best - score for best, score in zip(scores[0], mine, strict=True)])
+        found, behind = estimate(mine), _lead(scores[0], mine)
         rows.append(
             {
                 "norm": study.experiment.arms[arm],
@@ -50,6 +52,32 @@ def ranking(study: Study) -> pl.DataFrame:
         )
 
     return pl.DataFrame(rows)
+
+
+def lead(arms: Mapping[str, str], trials: pl.DataFrame) -> Finding:
+    """Whether the best combination is ahead of the second.
+
+    Args:
+        arms: label by name.
+        trials: a row per trial.
+    """
+    first, *others = _means(trials).rows()
+    best = _scores(trials, first)
+    if not others:
+        return Finding("undecided", estimate(best), "there is one combination")
+    names = [in_words(arms[arm], size, lr) for arm, size, lr in (first, others[0])]
+    ahead = _lead(best, _scores(trials, others[0]))
+
+    return above(ahead, 0.0, f"{names[0]} is {{}} ahead of {names[1]}")
+
+
+def in_words(norm: str, size: int, lr: float) -> str:
+    """A combination for people."""
+    return f"{norm}, rate {lr:g}, batches of {size}"
+
+
+def _lead(best: list[float], other: list[float]) -> Estimate:
+    return estimate([a - b for a, b in zip(best, other, strict=True)])
 
 
 def _means(trials: pl.DataFrame) -> pl.DataFrame:

@@ -83,7 +83,7 @@ def test_strength_is_chosen_on_held_out_data_alone():
         return {0.0: 0.5, 1e-3: 0.4, 1e-2: 0.1}[trial["l2"]]
 
     frame = planted(best_at_the_weakest, held_out_error=error)
-    rows = EXPERIMENT.charts[0].rows(frame).filter(regularisers="l2", part="test", seed=0)
+    rows = EXPERIMENT.charts[0].rows(frame).filter(regularisers="L2", part="test", seed=0)
 
     assert rows["share"].unique().to_list() == [0.6]
 

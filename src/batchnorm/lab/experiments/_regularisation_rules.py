@@ -118,7 +118,7 @@ def named(frame: pl.DataFrame) -> pl.DataFrame:
         .select("arm", "seed", *parts)
         .rename(parts)
         .unpivot(index=("arm", "seed"), variable_name="part", value_name="share")
-        .with_columns(regularisers=pl.lit(" + ".join(on) or "none"))
+        .with_columns(regularisers=pl.lit(" + ".join(on).replace("l2", "L2") or "none"))
         for arm in frame["arm"].unique(maintain_order=True)
         for on in chain.from_iterable(combinations(SWITCHES, n) for n in range(4))
         if arm != "last" or "dropout" in on

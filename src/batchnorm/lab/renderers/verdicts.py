@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .._ranking import ranking
+from .._ranking import in_words, ranking
 from .._study import Study
 from .console import MARKS, STYLES
 
@@ -76,9 +76,7 @@ def show_ranking(study: Study, console: Console) -> None:
 
 def _combination(row: dict[str, Any]) -> str:
     """One row of a ranking in words."""
-    place = f"rate {row['lr']:g}, batches of {row['batch_size']}"
-
-    return f"{row['norm']}, {place}: {row['score']:.4g}"
+    return f"{in_words(row['norm'], row['batch_size'], row['lr'])}: {row['score']:.4g}"
 
 
 def _time(seconds: float) -> str:
