@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.lab._fit import accuracy, fit, minibatches, predictions
+from batchnorm.lab._fit import accuracy, final, fit, minibatches, predictions
 from tests.lab.small import random_data
 
 DATA = random_data()
@@ -76,6 +76,20 @@ def test_a_run_that_is_not_finite_stops():
 
     assert len(losses) < 9
     assert not math.isfinite(losses[-1])
+
+
+@pytest.mark.parametrize(
+    ("losses", "steps", "expected"),
+    [
+        ([9.0] * 18 + [1.0, 3.0], 20, 2.0),
+        ([5.0, 4.0], 2, 4.0),
+        ([1.0, math.nan], 2, math.inf),
+        ([1.0], 2, math.inf),
+        ([], 2, math.inf),
+    ],
+)
+def test_final_loss_is_the_mean_of_the_last_tenth_of_a_whole_run(losses, steps, expected):
+    assert final(losses, steps) == expected
 
 
 class LengthOnly(nn.Module):
