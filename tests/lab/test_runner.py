@@ -217,7 +217,6 @@ def test_ray_gives_the_numbers_of_one_process(tmp_path, ran):
     assert smoke(PLAIN, tmp_path / "ray", backend="ray").reused == TRIALS
 
 
-@pytest.mark.skipif(find_spec("ray") is not None, reason="the message when it is missing")
 def test_a_dataset_may_have_settings_of_its_own(tmp_path):
     grid = replace(PLAIN.budgets["smoke"], by_dataset={"near": {"lr": (9.0,)}})
     experiment = replace(PLAIN, budgets={"smoke": grid})
@@ -228,6 +227,7 @@ def test_a_dataset_may_have_settings_of_its_own(tmp_path):
     assert set(study.trials.filter(dataset="far")["lr"]) == {0.25, 0.5}
 
 
+@pytest.mark.skipif(find_spec("ray") is not None, reason="the message when it is missing")
 def test_missing_ray_is_said(tmp_path):
     with pytest.raises(RuntimeError, match=r"pip install 'batchnorm\[lab,ray\]'"):
         smoke(PLAIN, tmp_path, backend="ray")
