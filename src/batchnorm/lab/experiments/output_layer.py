@@ -159,11 +159,11 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "An output that is normalised without weight and bias cannot be sure of anything.",
-            "Arithmetic: ten numbers of mean 0 and variance 1, one for each of ten classes alike, "
-            "tell the classes apart best at 3 and −1/3, a probability of 76 %",
+            "https://stats.stackexchange.com/q/618496: fewer degrees of freedom. Arithmetic: ten "
+            "outputs of mean 0 and variance 1 tell ten classes alike in number apart best at 3 and "
+            "−1/3, a probability of 76 %",
             "holds if predictions have less than 80 % on average",
             _unsure,
-            "76 % at most",
         ),
         Question(
             "As long as the output is not normalised, the examples beside it leave an example’s "
