@@ -201,7 +201,7 @@ EXPERIMENT = Experiment(
         Chart(
             key="histograms",
             title="What enters the last ReLU",
-            caption="Each column is a histogram at one step, at the highest rate: the darker, the "
+            caption="Each column is a histogram at one step, at the highest rate: the brighter, the "
             "more activations. The outer bins have what lies beyond.",
             mark="heat",
             x=Axis("bin_step", "step", scale="ordinal"),
