@@ -60,6 +60,12 @@ def test_heat_has_a_series_for_each_row_and_names_for_places():
     assert drawn.panels[0].series[0].mean == (0.5, 0.5, 0.4)
 
 
+def test_numbers_of_a_heat_map_go_up():
+    drawn = picture(replace(CHARTS[3], y=CHARTS[3].x, x=CHARTS[3].y), study().trials, ARMS)
+
+    assert drawn.names == ("1", "0.1", "0.01")
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_mean_that_is_not_finite_is_a_gap(bad):
     series = only(LINE, frame(x=[1, 1, 2], y=[1.0, bad, 3.0]))

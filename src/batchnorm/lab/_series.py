@@ -98,6 +98,8 @@ def picture(chart: Chart, trials: pl.DataFrame, arms: Mapping[str, str]) -> Pict
     columns = _labels(tidy["column"].to_list(), chart.columns, arms)
     field = _series_field(chart)
     names = _labels([*arms] if field == "arm" else tidy["series"].to_list(), field, arms)
+    if chart.mark == "heat" and not any(isinstance(value, str) for value in names):
+        names = dict(reversed(names.items()))  # the vertical axis goes up
     places = _labels(tidy["x"].to_list(), chart.x.field, arms)
     if not named:
         places = {x: x for x in sorted(x for x in places if x is not None and _drawable(chart, x))}

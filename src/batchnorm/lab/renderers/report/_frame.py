@@ -91,16 +91,17 @@ class Frame:
 
     def _measures(self, field: str) -> Spec:
         axis = self.measured
+        means_alone = self.chart.mark == "heat"
         numbers = [
             value
             for panel in self.panels
             for one in panel.series
-            for value in (*one.mean, *one.low, *one.high)
+            for value in (one.mean if means_alone else (*one.mean, *one.low, *one.high))
             if value is not None
         ]
         from_zero = self.chart.mark == "bars" and axis.scale != "log"
         domain = _domain(axis, [*numbers, 0.0] if from_zero else numbers)
-        scale = {"type": axis.scale, "domain": domain, "nice": True}
+        scale = {"type": axis.scale, "domain": domain, "nice": not means_alone}
         shown = {"format": axis.format or NUMBERS, "tickCount": 5, "labelOverlap": "greedy"}
 
         return self._with_axis(

@@ -10,7 +10,7 @@ let drawn = new Map(); // figure -> views of its panels
 let drawing = Promise.resolve();
 
 function route() {
-  const [key, state] = decodeURI(location.hash.slice(1)).split("?");
+  const [key, state] = location.hash.slice(1).split("?");
   const place = document.getElementById(key);
   return { place, page: place?.closest(".page") ?? pages[0], state: new URLSearchParams(state) };
 }
