@@ -201,8 +201,8 @@ EXPERIMENT = Experiment(
         Chart(
             key="histograms",
             title="What enters the last ReLU",
-            caption="Each column is a histogram at one step, at the highest rate: the brighter, the "
-            "more activations. The outer bins have what lies beyond.",
+            caption="Each column is a histogram at one step, at the highest rate: the brighter, "
+            "the more activations. The outer bins have what lies beyond.",
             mark="heat",
             x=Axis("bin_step", "step", scale="ordinal"),
             y=Axis("bin", "activation", scale="ordinal"),
