@@ -139,3 +139,17 @@ def test_weights_depend_on_the_seed_alone(name):
 
 def test_public_names():
     assert {"ARMS", "Arm", "SigmoidNet", "Norm", "resnet18", "Inception"} <= set(vars(models))
+
+
+def test_inception_can_be_made_of_some_modules_without_batch_norms_companions():
+    def made(**options: object) -> list[nn.Module]:
+        return list(Inception(None, seed=0, width=0.125, small=True, **options).modules())
+
+    short = made(modules=("3a", "4e"), activation=nn.Sigmoid, dropout=True, response=True)
+    outputs = [module.outputs for module in short if hasattr(module, "branches")]
+
+    assert outputs == [32, 88]
+    assert not any(isinstance(module, nn.ReLU) for module in short)
+    assert sum(isinstance(module, nn.Sigmoid) for module in short) == 1 + 7 + 5
+    assert sum(isinstance(module, nn.Dropout | nn.LocalResponseNorm) for module in short) == 2
+    assert not any(isinstance(module, nn.Dropout | nn.LocalResponseNorm) for module in made())

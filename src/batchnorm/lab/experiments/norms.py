@@ -141,7 +141,7 @@ EXPERIMENT = Experiment(
     },
     budgets={
         "smoke": _grid(2, 64, 2, 3, digits=(4, USUAL)),
-        "default": _grid(3, 2048, 64, 80, digits=(1, 8, USUAL, 256), mnist=(4, USUAL, 64)),
+        "default": _grid(3, 1280, 40, 70, digits=(1, 8, USUAL, 256), mnist=(1, 8, USUAL, 64)),
         "full": _grid(10, 60_000, 1000, 40_000, digits=POWERS, mnist=POWERS, cifar10=POWERS),
     },
     measure=measure,

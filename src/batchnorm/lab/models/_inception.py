@@ -1,5 +1,7 @@
 """The Inception network of the batch normalization paper."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,43 +22,47 @@ class Row(NamedTuple):
     project: int
 
 
-# Figure 5 of the paper, 3a to 5b.
-_MODULES = (
-    Row(64, (64, 64), (64, 96), "avg", 32),
-    Row(64, (64, 96), (64, 96), "avg", 64),
-    Row(0, (128, 160), (64, 96), "max", 0),
-    Row(224, (64, 96), (96, 128), "avg", 128),
-    Row(192, (96, 128), (96, 128), "avg", 128),
-    Row(160, (128, 160), (128, 160), "avg", 96),
-    Row(96, (128, 192), (160, 192), "avg", 96),
-    Row(0, (128, 192), (192, 256), "max", 0),
-    Row(352, (192, 320), (160, 224), "avg", 128),
-    Row(352, (192, 320), (192, 224), "max", 128),
-)
+# Figure 5 of the paper.
+_MODULES = {
+    "3a": Row(64, (64, 64), (64, 96), "avg", 32),
+    "3b": Row(64, (64, 96), (64, 96), "avg", 64),
+    "3c": Row(0, (128, 160), (64, 96), "max", 0),
+    "4a": Row(224, (64, 96), (96, 128), "avg", 128),
+    "4b": Row(192, (96, 128), (96, 128), "avg", 128),
+    "4c": Row(160, (128, 160), (128, 160), "avg", 96),
+    "4d": Row(96, (128, 192), (160, 192), "avg", 96),
+    "4e": Row(0, (128, 192), (192, 256), "max", 0),
+    "5a": Row(352, (192, 320), (160, 224), "avg", 128),
+    "5b": Row(352, (192, 320), (192, 224), "max", 128),
+}
+_DROPOUT = 0.4  # GoogLeNet's, before the last layer
 
 
 class InceptionModule(nn.Module):
     """1×1, 3×3, two 3×3 and a pool beside each other, their channels put together."""
 
-    def __init__(self, inputs: int, row: Row, norm: Norm | None) -> None:
+    def __init__(
+        self, inputs: int, row: Row, norm: Norm | None, activation: Callable[[], nn.Module]
+    ) -> None:
         super().__init__()
+        unit = partial(conv_norm, norm=norm, activation=activation)
         stride = 1 if row.one else 2
         (before, three), (first, double) = row.three, row.double
         branches = [
             nn.Sequential(
-                *conv_norm(inputs, before, 1, norm),
-                *conv_norm(before, three, 3, norm, stride=stride),
+                *unit(inputs, before, 1),
+                *unit(before, three, 3, stride=stride),
             ),
             nn.Sequential(
-                *conv_norm(inputs, first, 1, norm),
-                *conv_norm(first, double, 3, norm),
-                *conv_norm(double, double, 3, norm, stride=stride),
+                *unit(inputs, first, 1),
+                *unit(first, double, 3),
+                *unit(double, double, 3, stride=stride),
             ),
             nn.Sequential(_pool(row.pool, stride)),
         ]
         if row.one:
-            branches.insert(0, conv_norm(inputs, row.one, 1, norm))
-            branches[-1].extend(conv_norm(inputs, row.project, 1, norm))
+            branches.insert(0, unit(inputs, row.one, 1))
+            branches[-1].extend(unit(inputs, row.project, 1))
         self.branches = nn.ModuleList(branches)
         self.outputs = row.one + three + double + (row.project or inputs)
 
@@ -92,6 +98,10 @@ class Inception(Classifier):
         small: a 3×3 stem without pools, for 32×32 images.
         channels: of the images.
         classes: outputs.
+        activation: makes the layer after each convolution.
+        modules: those of the figure that there are; all by default.
+        dropout: 40 % before the last layer, as Inception had without batch norm.
+        response: local response normalization after the stem's convolutions, likewise.
 
     Differs from the paper: the first convolution is an ordinary one, not depthwise separable.
 
@@ -112,22 +122,32 @@ class Inception(Classifier):
         small: bool = False,
         channels: int = 3,
         classes: int = 1000,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+        modules: Sequence[str] = tuple(_MODULES),
+        dropout: bool = False,
+        response: bool = False,
     ) -> None:
         with building():
-            first, second = max(1, round(64 * width)), max(1, round(192 * width))
+            unit = partial(conv_norm, norm=norm, activation=activation)
+            lrn = [nn.LocalResponseNorm(5)] if response else []
+            first, inputs = max(1, round(64 * width)), max(1, round(192 * width))
             if small:
-                parts = [*conv_norm(channels, second, 3, norm)]
+                parts = [*unit(channels, inputs, 3), *lrn]
             else:
                 parts = [
-                    *conv_norm(channels, first, 7, norm, stride=2),
+                    *unit(channels, first, 7, stride=2),
                     nn.MaxPool2d(3, 2, 1),
-                    *conv_norm(first, first, 1, norm),
-                    *conv_norm(first, second, 3, norm),
+                    *lrn,
+                    *unit(first, first, 1),
+                    *unit(first, inputs, 3),
+                    *lrn,
                     nn.MaxPool2d(3, 2, 1),
                 ]
-            inputs = second
-            for row in _MODULES:
-                module = InceptionModule(inputs, _scaled(row, width), norm)
+            for name in modules:
+                row = _scaled(_MODULES[name], width)
+                module = InceptionModule(inputs, row, norm, activation)
                 parts.append(module)
                 inputs = module.outputs
-            super().__init__(nn.Sequential(*parts), nn.Linear(inputs, classes), seed)
+            linear = nn.Linear(inputs, classes)
+            head = nn.Sequential(nn.Dropout(_DROPOUT), linear) if dropout else linear
+            super().__init__(nn.Sequential(*parts), head, seed)
