@@ -115,7 +115,7 @@ def _start_is_enough(frame: pl.DataFrame) -> Finding:
 def _heat(frame: pl.DataFrame) -> pl.DataFrame:
     labels = EXPERIMENT.arms
 
-    return frame.filter(scheme="he").with_columns(side=pl.col("arm").replace(labels))
+    return frame.filter(scheme="he").with_columns(pl.col("arm").replace(labels).alias("with"))
 
 
 SCALES = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -215,7 +215,7 @@ EXPERIMENT = Experiment(
             "heat",
             Axis("scale", "all weights multiplied by", "ordinal"),
             Axis("lr", "learning rate", "ordinal"),
-            columns="side",
+            columns="with",
             value=Axis("accuracy", "test accuracy", format=".0%", domain=(0.0, 1.0)),
             rows=_heat,
         ),

@@ -151,14 +151,14 @@ def _unmoved(curve: str, text: str, frame: pl.DataFrame) -> Finding:
 
 
 def _changes(frame: pl.DataFrame) -> pl.DataFrame:
-    """A row per trial, factor and quantity."""
-    first = frame.filter(pl.col("lr") == pl.col("lr").min())
+    """A row per seed, factor and quantity, of the ReLU networks, which no rate has touched yet."""
+    first = frame.filter(pl.col("lr") == pl.col("lr").min(), activation="relu")
     names = {"moved": "outputs", "bent": "gradient × factor"}
     long = first.explode("factor", *names).unpivot(
-        list(names), index=["arm", "seed", "factor"], variable_name="quantity", value_name="change"
+        list(names), index=["arm", "seed", "factor"], variable_name="of", value_name="change"
     )
 
-    return long.with_columns(pl.col("quantity").replace(names))
+    return long.with_columns(pl.col("of").replace(names))
 
 
 def _questions(activation: str, label: str) -> tuple[Question, ...]:
@@ -250,12 +250,12 @@ EXPERIMENT = Experiment(
         Chart(
             "scale",
             "Weights multiplied",
-            "How much a factor on all hidden weights changes what the network computes. With batch "
-            "norm only eps is left, which matters for small weights.",
+            "How much a factor on all hidden weights changes what a ReLU network computes. With "
+            "batch norm only eps is left, which matters for small weights.",
             "lines",
             Axis("factor", "factor on the hidden weights", "log"),
             Axis("change", "relative change", "log", ".0e"),
-            columns="quantity",
+            columns="of",
             rows=_changes,
         ),
     ),

@@ -126,7 +126,7 @@ EXPERIMENT = Experiment(
         "hidden": "hidden layers",
         "earlier": "hidden layers but the last",
         "output": "hidden layers and output",
-        "fixed": "the same, the output without weight and bias",
+        "fixed": "output without weight and bias",
     },
     budgets={
         "smoke": _grid(3, 40, (0.3,), 1, "digits"),
