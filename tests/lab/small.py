@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from batchnorm.lab.data import Dataset
-from batchnorm.lab.experiments.figure1 import Config, Result, run
-from batchnorm.lab.store import TrialStore
+from batchnorm.lab.demo import Config, Result, run
 from batchnorm.lab.training import TrialConfig
 
 CLASSES = 10
@@ -17,13 +16,11 @@ SMALL = Config(
 
 
 def result(folder: Path, config: Config = SMALL) -> Result:
-    return run(config, TrialStore(folder, "code"))
+    return run(config, folder, jobs=1)
 
 
 def trial(**changes: object) -> TrialConfig:
     base = {
-        "dataset": "digits",
-        "digest": "d",
         "arm": "batchnorm",
         "seed": 0,
         "lr": 0.1,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from batchnorm.lab.experiments.figure1 import Result
+from batchnorm.lab.demo import Result
 from batchnorm.lab.renderers import _page, charts, console, html, image, records, tables
 from tests.lab.pages import Page
 from tests.lab.small import SMALL, result

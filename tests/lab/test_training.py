@@ -21,7 +21,7 @@ DATA = random_data()
 
 def same(a, b) -> bool:
     return all(
-        getattr(a, name) == getattr(b, name) for name in a.__dataclass_fields__ if name != "seconds"
+        getattr(a, name) == getattr(b, name) for name in a.__dataclass_fields__ if name != "step_ms"
     )
 
 
@@ -101,13 +101,13 @@ def test_evaluation_steps():
     assert evaluation_steps(600, 3)[-3:] == [200, 400, 600]
     assert evaluation_steps(600, 1) == [600]
     assert evaluation_steps(3, 3) == [1, 2, 3]
-    assert train(trial(steps=30, evaluations=3), DATA).steps == evaluation_steps(30, 3)
+    assert train(trial(steps=30, evaluations=3), DATA).at == evaluation_steps(30, 3)
 
 
 def test_diverged_run_says_so():
     result = train(trial(arm="plain", lr=1e38, steps=50), DATA)
 
-    assert math.isinf(result.final_loss)
+    assert math.isinf(result.loss)
     assert len(result.losses) < 20
     assert math.isinf(result.shift)
 
@@ -115,4 +115,4 @@ def test_diverged_run_says_so():
 def test_final_loss_is_the_mean_of_the_last_tenth():
     result = train(trial(steps=20, early_losses=20), DATA)
 
-    assert result.final_loss == pytest.approx(np.mean(result.losses[-2:]))
+    assert result.loss == pytest.approx(np.mean(result.losses[-2:]))

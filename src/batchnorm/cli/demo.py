@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ._extras import missing_extra
 
 if TYPE_CHECKING:
-    from ..lab.experiments.figure1 import Config, Result
-    from ..lab.training import TrialConfig
+    from ..lab import Experiment
+    from ..lab.demo import Config, Result
 
 __all__ = ["demo"]
 
@@ -47,7 +47,7 @@ def demo(
     if message := missing_extra("lab"):
         print(message, file=sys.stderr)
         return FAILED
-    from ..lab.experiments.figure1 import Config
+    from ..lab.demo import Config
 
     console = Console()
     try:
@@ -92,9 +92,7 @@ def _run(
     resume: bool,
     console: Console,
 ) -> "Result":
-    from ..lab.experiments import figure1
-    from ..lab.parallel import cores
-    from ..lab.store import TrialStore, code_version
+    from ..lab.demo import run
 
     columns = (
         TextColumn("{task.description}"),
@@ -103,20 +101,18 @@ def _run(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        bar: TaskID = progress.add_task("training", total=None)
 
-        def started(total: int, already: int) -> None:
-            progress.update(bar, total=total, completed=already)
+        def started(experiment: "Experiment", total: float, already: float) -> None:
+            progress.update(progress.add_task(experiment.name, total=total), completed=already)
 
-        def done(trial: "TrialConfig") -> None:
-            progress.update(bar, advance=trial.steps)
+        def done(steps: float) -> None:
+            progress.update(progress.task_ids[-1], advance=steps)
 
-        store = TrialStore(out / "trials", code_version())
-        return figure1.run(
+        return run(
             config,
-            store,
+            out,
             folder=folder,
-            jobs=jobs or cores(),
+            jobs=jobs,
             resume=resume,
             started=started,
             done=done,

@@ -36,6 +36,7 @@ NO_INFLUENCE = (
     "lab/_series.py",
     "lab/_study.py",
     "lab/claims.py",
+    "lab/demo.py",
     "lab/data/_download.py",
     "lab/data/_overview.py",
     "lab/environment.py",

@@ -8,21 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from ._fit import minibatches
+from ._fit import final, fit
 from .data import Dataset, load
 from .models import ARMS, SigmoidNet
 
-__all__ = [
-    "PERCENTILES",
-    "TrialConfig",
-    "TrialResult",
-    "evaluation_steps",
-    "load_flat",
-    "run_trial",
-    "train",
-]
+__all__ = ["PERCENTILES", "TrialConfig", "TrialResult", "evaluation_steps", "load_flat", "train"]
 
 PERCENTILES = (15, 50, 85)
 
@@ -32,8 +23,6 @@ class TrialConfig:
     """Everything that decides the outcome of a run.
 
     Args:
-        dataset: key of :func:`load_flat`.
-        digest: the dataset's SHA-256, so that other data is another trial.
         arm: key of :data:`batchnorm.lab.models.ARMS`.
         seed: of the starting weights and of the order of examples.
         lr: learning rate of plain SGD.
@@ -46,8 +35,6 @@ class TrialConfig:
         nudged: move every starting weight to the next float32, to see how a rounding grows.
     """
 
-    dataset: str
-    digest: str
     arm: str
     seed: int
     lr: float
@@ -55,8 +42,8 @@ class TrialConfig:
     batch_size: int = 60
     hidden: int = 100
     weight_std: float = 0.1
-    evaluations: int = 30
-    early_losses: int = 0
+    evaluations: int = 25
+    early_losses: int = 200
     nudged: bool = False
 
 
@@ -65,28 +52,28 @@ class TrialResult:
     """What a run recorded.
 
     Args:
-        steps: evaluated steps.
-        accuracy: test accuracy at each of `steps`, running statistics in use.
-        percentiles: at each of `steps`, the 15/50/85th percentile over the test set of what enters
+        at: evaluated steps.
+        accuracies: test accuracy after each of `at`, running statistics in use.
+        percentiles: after each of `at`, the 15/50/85th percentile over the test set of what enters
             the first sigmoid of the last hidden layer.
         shift: mean distance of the median from where it ends, in units of the final 15-85 width;
             median over the layer's units.
         stretch: mean distance of the 15-85 width from its final value, in doublings; median over
             the layer's units.
         losses: the first training losses (nats), one per step.
-        final_loss: training loss (nats), mean over the last tenth of the steps; inf if it was
-            not finite at any step.
-        seconds: processor time of the run, evaluations included.
+        loss: training loss (nats), mean over the last tenth of the steps; inf if it was not finite
+            at any step.
+        step_ms: processor time (ms) per step, evaluations included.
     """
 
-    steps: list[int]
-    accuracy: list[float]
+    at: list[int]
+    accuracies: list[float]
     percentiles: list[list[float]]
     shift: float
     stretch: float
     losses: list[float]
-    final_loss: float
-    seconds: float
+    loss: float
+    step_ms: float
 
 
 def evaluation_steps(steps: int, evaluations: int) -> list[int]:
@@ -115,11 +102,6 @@ def load_flat(name: str, folder: Path | None = None) -> Dataset:
     return load(name, folder, flat=True, binary=name == "mnist")
 
 
-def run_trial(config: TrialConfig, folder: Path | None = None) -> TrialResult:
-    """Load the data of `config` (from `folder`) and :func:`train`."""
-    return train(config, load_flat(config.dataset, folder))
-
-
 def train(config: TrialConfig, data: Dataset) -> TrialResult:
     """Train one network by SGD on cross entropy and record how it went.
 
@@ -130,25 +112,25 @@ def train(config: TrialConfig, data: Dataset) -> TrialResult:
     """
     started = time.process_time()
     net = _network(config, data)
-    optimizer = torch.optim.SGD(net.parameters(), config.lr)
-    batches = minibatches(len(data.x_train), config.batch_size, config.seed)
     at = set(evaluation_steps(config.steps, config.evaluations))
-    losses: list[float] = []
     records: dict[int, tuple[float, np.ndarray]] = {}
 
-    for step in range(1, config.steps + 1):
-        batch = next(batches)
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(net(data.x_train[batch]), data.y_train[batch])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    def look(step: int) -> None:
         if step in at:
             records[step] = _evaluate(net, data)
-        if not math.isfinite(losses[-1]):
-            break
 
-    return _result(config, losses, records, time.process_time() - started)
+    losses = fit(
+        net,
+        data,
+        lr=config.lr,
+        steps=config.steps,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        after=look,
+    )
+    step_ms = 1e3 * (time.process_time() - started) / len(losses)
+
+    return _result(config, losses, records, step_ms)
 
 
 def _network(config: TrialConfig, data: Dataset) -> SigmoidNet:
@@ -182,22 +164,22 @@ def _result(
     config: TrialConfig,
     losses: list[float],
     records: dict[int, tuple[float, np.ndarray]],
-    seconds: float,
+    step_ms: float,
 ) -> TrialResult:
-    finite = bool(np.isfinite(losses).all())
+    finite = math.isfinite(losses[-1])
     steps = sorted(records)
     even = even_steps(config.steps, config.evaluations)
     units = [records[step][1] for step in even if step in records]
     shift, stretch = _movement(np.stack(units)) if finite else (math.inf, math.inf)
     return TrialResult(
-        steps=steps,
-        accuracy=[records[step][0] for step in steps],
+        at=steps,
+        accuracies=[records[step][0] for step in steps],
         percentiles=[records[step][1][:, 0].tolist() for step in steps],
         shift=shift,
         stretch=stretch,
         losses=losses[: config.early_losses],
-        final_loss=float(np.mean(losses[-max(1, config.steps // 10) :])) if finite else math.inf,
-        seconds=seconds,
+        loss=final(losses, config.steps),
+        step_ms=step_ms,
     )
 
 

@@ -1,65 +1,28 @@
 """What the trials of figure 1 add up to: curves, sweep and cross-check."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from statistics import fmean, median
+from typing import Any
 
-import numpy as np
+import polars as pl
 
-from ..claims import Claim
-from ..data import Dataset
-from ..environment import Environment
+from .._rules import differences, values
 from ..models import ARMS
 from ..summary import Estimate, estimate
-from ..training import TrialResult as Run
-
-if TYPE_CHECKING:
-    from .figure1 import Config
 
 __all__ = [
     "Agreement",
     "ArmCurve",
-    "DatasetFacts",
-    "Result",
-    "Run",
     "SweepRow",
     "agreement",
     "arm_curves",
+    "first_reach",
     "highest_rates",
     "sweep_rows",
 ]
 
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """The dataset without its arrays; see :class:`batchnorm.lab.data.Dataset`."""
-
-    name: str
-    title: str
-    preparation: str
-    train: int
-    test: int
-    features: int
-    classes: int
-    constant_loss: float
-    constant_accuracy: float
-    digest: str
-
-    @classmethod
-    def of(cls, data: Dataset) -> "DatasetFacts":
-        """The facts of a dataset."""
-        return cls(
-            data.name,
-            data.title,
-            data.preparation,
-            len(data.x_train),
-            len(data.x_test),
-            data.features,
-            data.classes,
-            data.constant_loss,
-            data.constant_accuracy,
-            data.digest,
-        )
+Run = Mapping[str, Any]  # a trial's row
 
 
 @dataclass(frozen=True)
@@ -129,69 +92,63 @@ class Agreement:
     final: Estimate
 
 
-@dataclass(frozen=True)
-class Result:
-    """The whole experiment; renderers read this and compute nothing that matters."""
+def arm_curves(frame: pl.DataFrame) -> dict[str, ArmCurve]:
+    """Summarise the curves of every arm, by its name.
 
-    config: "Config"
-    dataset: DatasetFacts
-    arms: dict[str, ArmCurve]
-    sweep: list[SweepRow]
-    agreement: Agreement
-    claims: list[Claim]
-    environment: Environment
-    trials: int
-    reused: int
-    seconds: float
+    Args:
+        frame: a row per arm and seed.
+    """
+    runs = {
+        name: frame.filter(arm=name).sort("seed").rows(named=True) for name in frame["arm"].unique()
+    }
+    targets = [run["accuracy"] for run in runs["plain"]]
+
+    return {name: _arm_curve(name, runs[name], targets) for name in ARMS if name in runs}
 
 
-def arm_curves(runs: Mapping[tuple[str, int], Run]) -> dict[str, ArmCurve]:
-    """Summarise the curves of every arm, by its name."""
-    seeds = sorted({seed for _, seed in runs})
-    targets = [runs["plain", seed].accuracy[-1] for seed in seeds]
-    return {name: _arm_curve(name, [runs[name, seed] for seed in seeds], targets) for name in ARMS}
-
-
-def _arm_curve(name: str, runs: list[Run], targets: list[float]) -> ArmCurve:
+def _arm_curve(name: str, runs: Sequence[Run], targets: Sequence[float]) -> ArmCurve:
     # A run that stopped at a loss that is not finite has fewer points: its last one stays.
-    steps = max((run.steps for run in runs), key=len)
-    rows = [run.accuracy + run.accuracy[-1:] * (len(steps) - len(run.steps)) for run in runs]
+    steps = max((run["at"] for run in runs), key=len)
+    rows = [
+        run["accuracies"] + [run["accuracy"]] * (len(steps) - len(run["accuracies"]))
+        for run in runs
+    ]
     return ArmCurve(
         name=name,
         label=ARMS[name].label,
         steps=steps,
         accuracy=[estimate(column) for column in zip(*rows, strict=True)],
-        final=estimate([row[-1] for row in rows]),
+        final=estimate([run["accuracy"] for run in runs]),
         reach=[first_reach(run, target) for run, target in zip(runs, targets, strict=True)],
-        percentiles=runs[0].percentiles,
-        shift=estimate([run.shift for run in runs]),
-        stretch=estimate([run.stretch for run in runs]),
-        step_ms=float(np.median([1e3 * run.seconds / run.steps[-1] for run in runs])),
+        percentiles=runs[0]["percentiles"],
+        shift=estimate([run["shift"] for run in runs]),
+        stretch=estimate([run["stretch"] for run in runs]),
+        step_ms=median(run["step_ms"] for run in runs),
     )
 
 
 def first_reach(run: Run, target: float) -> int | None:
     """The first evaluated step with at least the test accuracy `target`."""
-    reached = (s for s, a in zip(run.steps, run.accuracy, strict=True) if a >= target)
+    reached = (s for s, a in zip(run["at"], run["accuracies"], strict=True) if a >= target)
     return next(reached, None)
 
 
-def sweep_rows(runs: Mapping[tuple[str, float, int], Run], trains_below: float) -> list[SweepRow]:
-    """Summarise the sweep: one row per arm and learning rate, in rising order."""
-    keys = sorted({(arm, lr) for arm, lr, _ in runs}, key=lambda key: (key[1], key[0]))
-    rows = []
-    for arm, lr in keys:
-        group = [run for (a, rate, _), run in sorted(runs.items()) if (a, rate) == (arm, lr)]
-        rows.append(
-            SweepRow(
-                arm=arm,
-                lr=lr,
-                trains=[run.final_loss < trains_below for run in group],
-                accuracy=estimate([run.accuracy[-1] if run.accuracy else 0.0 for run in group]),
-                loss=float(np.mean([run.final_loss for run in group])),
-            )
+def sweep_rows(frame: pl.DataFrame) -> list[SweepRow]:
+    """Summarise the sweep: one row per arm and learning rate, in rising order.
+
+    Args:
+        frame: a row per arm, learning rate and seed.
+    """
+    return [
+        SweepRow(
+            arm=str(arm),
+            lr=float(lr),
+            trains=[bool(t) for t in values(frame, "trains", str(arm), lr=lr)],
+            accuracy=estimate(values(frame, "accuracy", str(arm), lr=lr)),
+            loss=fmean(values(frame, "loss", str(arm), lr=lr)),
         )
-    return rows
+        for lr, arm in frame.select("lr", "arm").unique().sort("lr", "arm").iter_rows()
+    ]
 
 
 def highest_rates(rows: list[SweepRow], arm: str) -> list[float | None]:
@@ -201,19 +158,27 @@ def highest_rates(rows: list[SweepRow], arm: str) -> list[float | None]:
     return [max((row.lr for row in mine if row.trains[s]), default=None) for s in seeds]
 
 
-def agreement(curves: Mapping[tuple[str, int], Run], nudged: Mapping[int, Run]) -> Agreement:
-    """Compare our layer with torch's, and torch's with itself after one rounding."""
+def agreement(frame: pl.DataFrame) -> Agreement:
+    """Compare our layer with torch's, and torch's with itself after one rounding.
 
-    def difference(a: list[float], b: list[float]) -> list[float]:
-        return [abs(x - y) / abs(y) if y else abs(x - y) for x, y in zip(a, b, strict=False)]
-
-    def largest(rows: list[list[float]]) -> list[float]:
-        return [max(column) for column in zip(*rows, strict=False)]
-
-    torch_runs = {seed: curves["torch", seed] for seed in nudged}
-    ours = {seed: curves["batchnorm", seed] for seed in nudged}
-    return Agreement(
-        ours=largest([difference(ours[s].losses, torch_runs[s].losses) for s in nudged]),
-        nudged=largest([difference(run.losses, torch_runs[s].losses) for s, run in nudged.items()]),
-        final=estimate([ours[s].accuracy[-1] - torch_runs[s].accuracy[-1] for s in nudged]),
+    Args:
+        frame: a row per arm and seed.
+    """
+    ours, torchs = (
+        frame.filter(arm=arm).sort("seed").rows(named=True) for arm in ("batchnorm", "torch")
     )
+    return Agreement(
+        ours=_largest([run["losses"] for run in ours], [run["losses"] for run in torchs]),
+        nudged=_largest([run["nudged"] for run in torchs], [run["losses"] for run in torchs]),
+        final=differences(frame, "accuracy", "batchnorm", "torch"),
+    )
+
+
+def _largest(runs: Sequence[list[float]], others: Sequence[list[float]]) -> list[float]:
+    """At each step the largest relative difference over seeds."""
+    gaps = [
+        [abs(x - y) / abs(y) if y else abs(x - y) for x, y in zip(a, b, strict=False)]
+        for a, b in zip(runs, others, strict=True)
+    ]
+
+    return [max(column) for column in zip(*gaps, strict=False)]

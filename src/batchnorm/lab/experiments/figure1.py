@@ -3,191 +3,113 @@
 Source: Ioffe & Szegedy 2015, section 4.1 (arXiv:1502.03167).
 """
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
-from ..environment import environment
+import polars as pl
+
+from .._chart import Axis, Chart
+from .._experiment import Experiment, Grid
+from .._trial import Trial
+from ..data import Dataset
 from ..models import ARMS
-from ..parallel import run_all
-from ..store import TrialStore
-from ..training import TrialConfig, TrialResult, load_flat, run_trial
-from ._figure1_claims import claims
-from ._figure1_result import (
-    DatasetFacts,
-    Result,
-    Run,
-    agreement,
-    arm_curves,
-    sweep_rows,
+from ..training import TrialConfig, load_flat, train
+from ._figure1_claims import QUESTIONS
+
+__all__ = ["EXPERIMENT", "measure"]
+
+LR = 0.1
+
+
+def measure(trial: Trial, data: Dataset) -> dict[str, Any]:
+    """Train one network; torch's once more, from weights that are a rounding away."""
+    settings: dict[str, Any] = dict(trial.settings)
+    config = TrialConfig(trial.arm, trial.seed, **settings)
+    found = train(config, data)
+    nudged: list[float] = []
+    if trial.arm == "torch":
+        early = replace(config, steps=len(found.losses), evaluations=1, nudged=True)
+        nudged = train(early, data).losses
+
+    return vars(found) | {
+        "accuracy": found.accuracies[-1] if found.accuracies else 0.0,
+        "trains": found.loss < data.constant_loss / 2,
+        "nudged": nudged,
+    }
+
+
+def _curves(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.select("arm", "seed", "at", "accuracies").explode("at", "accuracies")
+
+
+def _percentiles(frame: pl.DataFrame) -> pl.DataFrame:
+    """Those of the first seed, without and with batch norm."""
+    shown = frame.filter(pl.col("arm").is_in(["plain", "batchnorm"]), seed=0)
+    rows = shown.select("arm", "at", "percentiles").explode("at", "percentiles")
+    low, middle, high = (pl.col("percentiles").list.get(place) for place in range(3))
+
+    return rows.with_columns(low=low, middle=middle, high=high).drop("percentiles")
+
+
+def _grid(seeds: int, seconds: float, **steps: int) -> Grid:
+    each = {name: {"steps": (count,)} for name, count in steps.items()}
+
+    return Grid(seeds, tuple(steps), {"lr": (LR,), "steps": ()}, seconds, each)
+
+
+EXPERIMENT = Experiment(
+    name="figure1",
+    title="Figure 1 of the paper",
+    about="Three hidden layers of 100 sigmoid units, small Gaussian weights, batches of 60, plain "
+    f"SGD at the rate {LR} (the paper gives none), on binary MNIST as in the paper and on the "
+    "digits of scikit-learn. The networks of a seed start from the same weights and see the same "
+    "batches. Torch’s batch norm runs beside ours, and once more from weights that are moved to "
+    "the next float32. `batchnorm demo` shows the same with a sweep over learning rates.",
+    arms={arm.name: arm.label for arm in ARMS.values()},
+    budgets={
+        "smoke": _grid(2, 2, digits=150),
+        "default": _grid(3, 50, digits=5000, mnist=3000),
+        "full": _grid(10, 2000, digits=50_000, mnist=50_000),
+    },
+    measure=measure,
+    measured={
+        "accuracy": "test accuracy at the end",
+        "loss": "mean training loss of the last tenth of the steps (nats)",
+        "trains": "whether that is below half the loss of the best constant prediction",
+        "shift": "distance of the median of a sigmoid’s input from where it ends, in final 15–85 "
+        "widths; mean over training, median over the last hidden layer’s units",
+        "stretch": "distance of the 15–85 width from its final value, in doublings; likewise",
+        "step_ms": "processor time (ms) of a training step, evaluations included",
+        "at": "steps after which the network was tested",
+        "accuracies": "test accuracy after each of these",
+        "percentiles": "15th, 50th and 85th percentile over the test set of what enters the first "
+        "sigmoid of the last hidden layer, after each of these",
+        "losses": "training losses of the first 200 steps (nats)",
+        "nudged": "the same from weights that are moved to the next float32 (torch’s layer alone)",
+    },
+    questions=QUESTIONS,
+    charts=(
+        Chart(
+            "accuracy",
+            "Test accuracy",
+            "Where the two batch norm layers agree, one lies on top of the other.",
+            "lines",
+            Axis("at", "training step"),
+            Axis("accuracies", "test accuracy", format=".0%"),
+            rows=_curves,
+        ),
+        Chart(
+            "percentiles",
+            "Input of a sigmoid",
+            "15th, 50th and 85th percentile over the test set of what enters the first sigmoid of "
+            "the last hidden layer, seed 0. A band that stays where it is means that the layer "
+            "above sees the same kind of input throughout training.",
+            "bands",
+            Axis("at", "training step"),
+            Axis("middle", "input of the sigmoid"),
+            columns="arm",
+            rows=_percentiles,
+        ),
+    ),
+    load=load_flat,
 )
-
-__all__ = ["Config", "Plan", "Result", "plan", "run"]
-
-DEFAULT_STEPS: Mapping[str, int] = {"digits": 5000, "mnist": 3000}
-LEARNING_RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-SWEEP_ARMS = ("plain", "batchnorm")
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to run.
-
-    Args:
-        dataset: key of :data:`DEFAULT_STEPS`.
-        seeds: how many; each arm runs with seeds 0, 1, ...
-        steps: minibatches of each training curve; None for the dataset's default.
-        lr: learning rate of the curves; the paper gives none.
-        learning_rates: the grid of the sweep, rising.
-        sweep_share: the sweep's runs have this share of `steps`.
-        evaluations: evenly spaced tests along a curve.
-        early_losses: training losses that the cross-check compares.
-        batch_size: examples per minibatch.
-        hidden: width of each of the three hidden layers.
-        weight_std: standard deviation of the starting weights; the paper says "small".
-    """
-
-    dataset: str = "digits"
-    seeds: int = 5
-    steps: int | None = None
-    lr: float = 0.1
-    learning_rates: tuple[float, ...] = LEARNING_RATES
-    sweep_share: float = 0.2
-    evaluations: int = 25
-    early_losses: int = 200
-    batch_size: int = 60
-    hidden: int = 100
-    weight_std: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("seeds", "steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"figure1: {name} must be at least 1. Got {name}={value}. "
-                    f"Use {name} ≥ 1, or leave it out."
-                )
-
-    @property
-    def curve_steps(self) -> int:
-        """Minibatches of each training curve."""
-        return DEFAULT_STEPS[self.dataset] if self.steps is None else self.steps
-
-    @property
-    def sweep_steps(self) -> int:
-        """Minibatches of each run of the sweep."""
-        return max(1, round(self.curve_steps * self.sweep_share))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The trials of a configuration.
-
-    Args:
-        curves: by arm and seed.
-        nudged: torch's arm again, its weights moved by one rounding, by seed.
-        sweep: by arm, learning rate and seed.
-    """
-
-    curves: Mapping[tuple[str, int], TrialConfig]
-    nudged: Mapping[int, TrialConfig]
-    sweep: Mapping[tuple[str, float, int], TrialConfig]
-
-    @property
-    def trials(self) -> list[TrialConfig]:
-        """All of them, the longest first so that no process waits for the last one."""
-        every = (*self.curves.values(), *self.nudged.values(), *self.sweep.values())
-        return sorted(every, key=lambda trial: -trial.steps)
-
-
-def plan(config: Config, digest: str) -> Plan:
-    """The trials that `config` needs on the data with this digest."""
-    early = min(config.early_losses, config.curve_steps)
-    curve = partial(
-        TrialConfig,
-        dataset=config.dataset,
-        digest=digest,
-        lr=config.lr,
-        steps=config.curve_steps,
-        evaluations=min(config.evaluations, config.curve_steps),
-        early_losses=early,
-        batch_size=config.batch_size,
-        hidden=config.hidden,
-        weight_std=config.weight_std,
-    )
-    probe = partial(curve, steps=config.sweep_steps, evaluations=1, early_losses=0)
-    seeds = range(config.seeds)
-    return Plan(
-        curves={(arm, seed): curve(arm=arm, seed=seed) for seed in seeds for arm in ARMS},
-        nudged={
-            seed: curve(arm="torch", seed=seed, steps=early, evaluations=1, nudged=True)
-            for seed in seeds
-        },
-        sweep={
-            (arm, lr, seed): probe(arm=arm, lr=lr, seed=seed)
-            for arm in SWEEP_ARMS
-            for lr in config.learning_rates
-            for seed in seeds
-        },
-    )
-
-
-def run(
-    config: Config,
-    store: TrialStore,
-    *,
-    folder: Path | None = None,
-    jobs: int = 1,
-    resume: bool = True,
-    started: Callable[[int, int], None] = lambda _total, _done: None,
-    done: Callable[[TrialConfig], None] = lambda _: None,
-) -> Result:
-    """Run the trials that `store` lacks and make the result from all of them.
-
-    Args:
-        config: what to run.
-        store: finished trials.
-        folder: where the data files lie.
-        jobs: processes.
-        resume: False runs every trial again.
-        started: called once with the steps of all trials and of those already done.
-        done: called after each trial that runs.
-    """
-    clock = time.perf_counter()
-    data = load_flat(config.dataset, folder)
-    planned = plan(config, data.digest)
-    missing = [t for t in planned.trials if not (resume and store.load(t))]
-    total = sum(trial.steps for trial in planned.trials)
-    started(total, total - sum(trial.steps for trial in missing))
-    run_all(partial(run_trial, folder=folder), missing, store, jobs=jobs, done=done)
-
-    curves = {key: _run(store, trial) for key, trial in planned.curves.items()}
-    nudged = {key: _run(store, trial) for key, trial in planned.nudged.items()}
-    sweep = {key: _run(store, trial) for key, trial in planned.sweep.items()}
-    arms = arm_curves(curves)
-    rows = sweep_rows(sweep, trains_below=data.constant_loss / 2)
-    check = agreement(curves, nudged)
-    return Result(
-        config=config,
-        dataset=DatasetFacts.of(data),
-        arms=arms,
-        sweep=rows,
-        agreement=check,
-        claims=claims(config.curve_steps, config.sweep_steps, arms, rows, check),
-        environment=environment(),
-        trials=len(planned.trials),
-        reused=len(planned.trials) - len(missing),
-        seconds=time.perf_counter() - clock,
-    )
-
-
-def _run(store: TrialStore, trial: TrialConfig) -> Run:
-    stored = store.load(trial)
-    if stored is None:
-        raise RuntimeError(
-            f"figure1: every finished trial must be readable. Got none at '{store.path(trial)}'. "
-            "Run again; if it stays, use another --out folder."
-        )
-    return TrialResult(**stored)

@@ -10,8 +10,8 @@ from typing import Any
 
 import altair as alt
 
+from ..demo import Result
 from ..experiments._figure1_result import ArmCurve
-from ..experiments.figure1 import Result
 
 __all__ = ["COLOURS", "accuracy", "agreement", "percentiles", "shared_domain", "sweep"]
 

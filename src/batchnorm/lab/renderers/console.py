@@ -5,7 +5,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..claims import Verdict
-from ..experiments.figure1 import Result
+from ..demo import Result
 from . import tables
 
 __all__ = ["MARKS", "show"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..experiments.figure1 import Result
+from ..demo import Result
 from ..words import count, plus_minus, power, rate
 from . import charts, tables
 from ._page import Figure, assemble, plain_spec

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from ..experiments.figure1 import Result
+from ..demo import Result
 from ..words import rate
 from . import charts
 from ._png import deflated

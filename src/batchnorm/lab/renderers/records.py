@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .. import _files
-from ..experiments.figure1 import Result
+from ..demo import Result
 
 __all__ = ["write_json"]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..demo import Result
 from ..experiments._figure1_result import ArmCurve, highest_rates
-from ..experiments.figure1 import Result
 from ..words import count, plus_minus, power, rate
 from ._table import Table
 
