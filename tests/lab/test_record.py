@@ -12,7 +12,7 @@ from batchnorm.lab._files import finite, load, long_table, save, write_tables
 from batchnorm.lab._record import record_of
 from batchnorm.lab._series import POINTS, picture
 from batchnorm.lab._study import judged
-from tests.lab.studies import ARMS, CHARTS, RATES, STEPS, study
+from tests.lab.studies import ARMS, CHARTS, RATES, STEPS, experiment, study
 
 LINE = Chart("a", "A", "…", "lines", Axis("x", "x"), Axis("y", "y"))
 
@@ -106,6 +106,16 @@ def test_long_series_are_thinned_to_their_end():
 def test_a_chart_of_columns_that_are_not_there_is_refused(change, message):
     with pytest.raises(ValueError, match=f"chart 'a': rows must have the columns.*{message}"):
         picture(replace(LINE, **change), frame(x=[1], y=[1], note=["a"]), ARMS)
+
+
+def test_a_chart_that_cannot_be_drawn_is_left_out_with_the_reason():
+    broken = replace(CHARTS[0], rows=lambda trials: trials.filter(arm="nobody")["nothing"])
+
+    record = record_of(study(replace(experiment(), charts=(broken, *CHARTS[1:]))))
+
+    assert len(record.charts) == len(CHARTS) - 1
+    assert "nothing" in record.left_out["chart 'training'"]
+    assert record.left_out["away"] == "no folder"
 
 
 def test_a_chart_without_rows_has_no_panels():

@@ -63,6 +63,33 @@ def test_back_and_links_into_a_page_work(browser, address):
         seen.page.wait_for_function(f"{CURRENT} === 'other'")
 
 
+def test_the_skip_link_stays_on_the_page(browser, address):
+    with Seen(browser, address + "#other") as seen:
+        skip = seen.page.get_by_text("Skip to the content")
+        skip.focus()
+        assert skip.bounding_box()["x"] > 0
+        seen.page.keyboard.press("Enter")
+
+        assert seen.page.evaluate(FOCUSED) == "other-heading"
+        assert seen.page.url.endswith("#other")
+
+
+def test_charts_have_their_width_after_quick_turns_and_a_new_window(browser, address):
+    with Seen(browser, address) as seen:
+        for route in ("#made-up", "#other", "#overview", "#made-up"):
+            seen.page.evaluate(f"location.hash = '{route}'")
+        seen.wait()
+        seen.page.evaluate("location.hash = '#other'")
+        seen.page.wait_for_function(f"{CURRENT} === 'other'")
+        seen.wait()
+        seen.page.set_viewport_size({"width": 360, "height": 900})
+        seen.page.evaluate("location.hash = '#made-up'")
+        seen.page.wait_for_function(f"{CURRENT} === 'made-up'")
+        seen.page.wait_for_function(
+            f"Math.abs(document.querySelector('{CURVES} svg').clientWidth - 328) < 12"
+        )
+
+
 def test_an_unknown_route_is_the_first_page(browser, address):
     with Seen(browser, address + "#nowhere%") as seen:
         assert seen.page.evaluate(CURRENT) == "overview"

@@ -88,6 +88,12 @@ class StudyRecord:
 def record_of(study: Study) -> StudyRecord:
     """The same as plain data, its charts with their numbers."""
     experiment, grid = study.experiment, study.grid
+    charts, left_out = [], dict(study.left_out)
+    for chart in experiment.charts:
+        try:
+            charts.append(picture(chart, study.trials, experiment.arms))
+        except Exception as error:  # rows are the experiment's code; the trials are not lost by it
+            left_out[f"chart '{chart.key}'"] = str(error)
 
     return StudyRecord(
         experiment=experiment.name,
@@ -100,9 +106,9 @@ def record_of(study: Study) -> StudyRecord:
         settings=dict(grid.settings),
         by_dataset={name: dict(own) for name, own in grid.by_dataset.items()},
         datasets=dict(study.datasets),
-        left_out=dict(study.left_out),
+        left_out=left_out,
         claims=study.claims,
-        charts=tuple(picture(chart, study.trials, experiment.arms) for chart in experiment.charts),
+        charts=tuple(charts),
         environment=study.environment,
         reused=study.reused,
         seconds=study.seconds,

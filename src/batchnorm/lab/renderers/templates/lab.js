@@ -9,10 +9,15 @@ const HEIGHT = 240;
 let drawn = new Map(); // figure -> views of its panels
 let drawing = Promise.resolve();
 
+function current() {
+  return document.querySelector(".page.current");
+}
+
 function route() {
   const [key, state] = location.hash.slice(1).split("?");
   const place = document.getElementById(key);
-  return { place, page: place?.closest(".page") ?? pages[0], state: new URLSearchParams(state) };
+  const page = place ? place.closest(".page") ?? current() : pages[0];
+  return { place, page, state: new URLSearchParams(state) };
 }
 
 function open(moved) {
@@ -31,6 +36,7 @@ function open(moved) {
     if (inside) place.scrollIntoView();
     else window.scrollTo(0, 0);
   }
+  window.dispatchEvent(new Event("resize")); // charts fit again if the window changed meanwhile
   draw(page);
 }
 
@@ -48,6 +54,10 @@ async function drawFigure(figure, into) {
   const places = figure.querySelectorAll(".chart");
   const views = into.get(figure);
   for (const [i, panel] of panels.entries()) {
+    if (!figure.checkVisibility()) { // has no width: later, when its page is opened again
+      into.delete(figure);
+      return;
+    }
     const spec = {
       ...shared[panel.spec], data: { values: panel.rows }, width: "container", height: HEIGHT,
     };
@@ -117,6 +127,10 @@ function restore(state) {
   filter();
 }
 
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address stays that of the page
+  current().querySelector("h2").focus();
+});
 form.hidden = false;
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("input", () => { filter(); remember(); });
