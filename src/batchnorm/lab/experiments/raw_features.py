@@ -6,7 +6,6 @@ from functools import partial
 
 import polars as pl
 import torch
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -77,6 +76,8 @@ def _parts(data: Dataset, seed: int) -> list[Dataset]:
 
 def _scaled(*parts: Dataset) -> list[Dataset]:
     """Datasets that train on the same examples, scaled by these."""
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(parts[0].x_train.numpy())
 
     def scaled(x: Tensor) -> Tensor:
