@@ -99,14 +99,14 @@ EXPERIMENT = Experiment(
     about="A small convolutional network with batch norm learns clean images, by SGD with momentum "
     "0.9 and a rate that falls to zero. Then images come corrupted: noisy, blurred, pale, "
     "overexposed, or with a black square. Half of the test part is there without labels, to adapt "
-    "to; the other half is tested, corrupted in the same way. TENT makes five passes over the "
-    "unlabelled images (20 at full budget), in batches of 64, by Adam at 0.001, with a guard "
-    "against collapse.",
+    "to; the other half is tested, corrupted in the same way. Where statistics are mixed the old "
+    "ones count as 16 images. TENT learns weight and bias too, in several passes over the "
+    "unlabelled images in batches of 64, by Adam at 0.001, with a guard against collapse.",
     arms={
         "source": "training’s statistics",
         "adabn": "new statistics (AdaBN)",
-        "mix": "old and new statistics, the old ones worth 16 images",
-        "tent": "new statistics, weight and bias by least entropy (TENT)",
+        "mix": "old and new statistics mixed",
+        "tent": "new statistics and TENT",
     },
     budgets={
         "smoke": Grid(

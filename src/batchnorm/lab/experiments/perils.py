@@ -124,10 +124,10 @@ EXPERIMENT = Experiment(
     "training images of the domain that is tested. Where there are several rates, each arm has the "
     "one with its lowest training loss.",
     arms={
-        "merged": "one batch norm, both domains in a batch",
-        "shared": "one batch norm, one domain at a time",
+        "merged": "merged batches",
+        "shared": "one domain at a time",
         "separate": "a batch norm for each domain",
-        "recalibrated": "one domain at a time, recalibrated for each",
+        "recalibrated": "recalibrated for each domain",
     },
     budgets={
         "smoke": _grid(2, 40, 3, "digits+digits_m"),

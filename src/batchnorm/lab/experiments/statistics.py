@@ -106,13 +106,14 @@ EXPERIMENT = Experiment(
     about="A small convolutional network with batch norm learns from batches of 32, by SGD with "
     "momentum 0.9. Running statistics have no part in training: the same weights are tested with "
     "each kind of them, after 1, 2, 4, 8, ... steps, and at the end in test batches of 1 to 256. "
-    "The rate is constant, or falls to zero.",
+    "The rate is constant, or falls to zero. What is measured anew is measured on 1,000 training "
+    "images; the average of all batches is what a layer with momentum=None keeps.",
     arms={
         "usual": "moving average, momentum 0.1",
         "slow": "moving average, momentum 0.01",
         "slowest": "moving average, momentum 0.001",
-        "cumulative": "average of all batches (momentum=None)",
-        "recalibrated": "measured anew on 1,000 training images",
+        "cumulative": "average of all batches",
+        "recalibrated": "measured anew",
         "batch": "of the test batch",
     },
     budgets={
