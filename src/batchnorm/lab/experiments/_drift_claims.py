@@ -98,7 +98,7 @@ QUESTIONS = (
     ),
     Question(
         "Minimising the entropy of the predictions (TENT) gains more than new statistics alone.",
-        WANG,
+        f"{WANG}; the numbers: https://github.com/DequanWang/tent",
         "holds if accuracy is higher with it, in the mean of all corruptions and severities",
         lambda trials: above(
             differences(trials, "accuracy", "tent", "adabn"),

@@ -190,7 +190,8 @@ QUESTIONS = (
     ),
     Question(
         "Our layer and torch’s train alike to rounding.",
-        "torch’s BatchNorm1d, https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d",
+        "torch’s BatchNorm1d, "
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html",
         "holds if the largest difference in any seed is at most twice that of the rounding",
         lambda frame: same(agreement(frame)),
     ),

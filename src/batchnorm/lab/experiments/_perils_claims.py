@@ -14,7 +14,7 @@ __all__ = ["CHARTS", "QUESTIONS"]
 
 POINT = 0.01
 POST = (
-    "Irpan 2017, On the Perils of Batch Norm, "
+    "Irpan 2017, On The Perils of Batch Norm, "
     "https://www.alexirpan.com/2017/04/26/perils-batch-norm.html"
 )
 WU = "Wu & Johnson 2021, section 5, https://arxiv.org/abs/2105.07576"

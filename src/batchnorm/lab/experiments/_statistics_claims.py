@@ -14,6 +14,9 @@ POINT = 0.01
 IOFFE = "Ioffe & Szegedy 2015, section 3.1, https://arxiv.org/abs/1502.03167"
 WU = "Wu & Johnson 2021, section 3, https://arxiv.org/abs/2105.07576"
 NADO = "Nado et al. 2020, https://arxiv.org/abs/2006.10963"
+SCHNEIDER = (
+    "Schneider et al. 2020, https://arxiv.org/abs/2006.16971, who mix in training’s statistics"
+)
 TENSORFLOW = (
     "TensorFlow 1.15, tf.contrib.layers.batch_norm, "
     "https://www.tensorflow.org/versions/r1.15/api_docs/python/tf/contrib/layers/batch_norm"
@@ -99,7 +102,7 @@ QUESTIONS = (
     Question(
         "An average of all batches is worse than a moving one: it remembers networks that are "
         "gone.",
-        WU,
+        f"{WU}, of averages that are out of date",
         "holds if it is less accurate than momentum 0.1 at the end of a falling rate",
         lambda trials: below(
             _gap(trials, "cumulative", "usual", "falling"),
@@ -123,7 +126,7 @@ QUESTIONS = (
     ),
     Question(
         "Small test batches cannot be normalised by their own statistics.",
-        NADO,
+        SCHNEIDER,
         "holds if accuracy by test batches of 4 is more than a percentage point below that by "
         "statistics measured anew",
         lambda trials: below(

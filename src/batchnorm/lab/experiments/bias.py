@@ -186,7 +186,7 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "A bias before batch norm learns nothing: its gradient is zero.",
-            PAPER.format("section 3.2"),
+            PAPER.format("section 3.2, a consequence"),
             "holds if the gradient stays below 10⁻⁴ of the weight’s throughout training",
             lambda frame: below(
                 estimate(values(frame, "slope", "with")),

@@ -26,7 +26,7 @@ MOMENTUM = 0.9
 POINT = 0.01
 SIZES = {"mnist": 14, "cifar10": 16}
 HE = "Wu & He 2018, {}, https://arxiv.org/abs/1803.08494"
-CURVE = "section 4.1, figure 5"
+CURVE = "section 4.1, table 2 and figure 5"
 
 
 def _load(name: str, folder: Path | None) -> Dataset:
@@ -193,7 +193,7 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "At the smallest batch batch renorm is more accurate than batch norm.",
-            "Ioffe 2017, section 4.2, https://arxiv.org/abs/1702.03275",
+            "Ioffe 2017, section 4, https://arxiv.org/abs/1702.03275",
             "holds if the difference is above zero",
             _ahead("renorm", "batch", SMALLEST),
         ),

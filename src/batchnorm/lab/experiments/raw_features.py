@@ -185,7 +185,7 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "Raw features need a scaler or a norm: a tuned learning rate does not make up for it.",
-            LESSON,
+            f"{LESSON}, where features of different scales make training unstable",
             "holds if accuracy or R² are higher with batch norm first than with nothing, each at "
             "its best rate",
             partial(_higher, arm="norm", other="nothing", text="{} points with batch norm first"),

@@ -204,13 +204,13 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "Behind dropout batch norm expects more variance than it meets at test time.",
-            LI.format("section 3"),
+            LI.format("abstract"),
             "holds if what enters varies less without dropout than with it",
             shifted_variance,
         ),
         Question(
             "Dropout belongs behind the last batch norm.",
-            LI.format("“apply dropout after all batch norm layers”"),
+            LI.format("“Apply Dropout after all BN layers”"),
             "holds if test accuracy is higher than with dropout behind every activation",
             lambda frame: above(
                 gain(frame, ("last", ("dropout",)), ("batch", ("dropout",))),
@@ -234,7 +234,7 @@ EXPERIMENT = Experiment(
         Question(
             "Batch norm’s noise falls with the root of the number of examples.",
             LUO.format("section 2"),
-            "holds if it is as much larger in the smallest ghost batches, within a quarter",
+            "holds if it is as much larger in the smallest ghost batches, within a factor of 1.25",
             falls_as_root,
         ),
     ),

@@ -189,7 +189,8 @@ EXPERIMENT = Experiment(
         Question(
             "Fewer runs learn nothing with batch norm.",
             "Bjorck et al. 2018, abstract, https://arxiv.org/abs/1806.02375",
-            "holds if fewer draws end with a training loss that a constant prediction has, or none",
+            "holds if fewer draws end with a training loss no lower than that of the best constant "
+            "prediction, or with none",
             _failing,
         ),
         Question(
