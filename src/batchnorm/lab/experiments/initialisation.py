@@ -149,13 +149,13 @@ EXPERIMENT = Experiment(
     arms={"plain": "no norm", "batchnorm": "batch norm"},
     budgets={
         "smoke": _grid(3, 20, (0.1, 1.0, 10.0), (0.1,), 2, "digits"),
-        "default": _grid(3, 150, SCALES, RATES, 28, "digits", "usps"),
+        "default": _grid(3, 150, SCALES, RATES, 25, "digits", "usps"),
         "full": _grid(
             10,
             3000,
             (0.01, 0.03, *SCALES, 30.0, 100.0),
             (*RATES, 10.0),
-            9000,
+            8000,
             "digits",
             "usps",
             "mnist",

@@ -130,8 +130,8 @@ EXPERIMENT = Experiment(
     },
     budgets={
         "smoke": _grid(3, 40, (0.3,), 1, "digits"),
-        "default": _grid(5, 300, RATES, 15, "digits", "usps"),
-        "full": _grid(20, 10_000, RATES, 5000, "digits", "usps", "mnist"),
+        "default": _grid(5, 300, RATES, 12, "digits", "usps"),
+        "full": _grid(20, 10_000, RATES, 3000, "digits", "usps", "mnist"),
     },
     measure_together=measure,
     together=("seed", "lr"),

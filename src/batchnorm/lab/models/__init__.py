@@ -11,6 +11,7 @@ from ._densenet import densenet121 as densenet121
 from ._inception import Inception as Inception
 from ._lstm import LstmNet as LstmNet
 from ._mlp import Mlp as Mlp
+from ._mlp import Placement as Placement
 from ._mobilenet_v2 import MobileNetV2 as MobileNetV2
 from ._mobilenet_v3 import MobileNetV3 as MobileNetV3
 from ._parts import Norm as Norm
