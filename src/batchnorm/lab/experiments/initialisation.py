@@ -190,8 +190,8 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "A network that starts right needs no batch norm: it ends as accurate without.",
-            "Mishkin & Matas 2016, abstract, https://arxiv.org/abs/1511.06422, of a start that "
-            "looks at the data; here that of He et al., which does not",
+            "Mishkin & Matas 2016, https://arxiv.org/abs/1511.06422, of a start that looks at the "
+            "data; here that of He et al., which does not",
             "holds if the difference lies within one percentage point either way",
             _start_is_enough,
         ),

@@ -167,16 +167,19 @@ def _questions(activation: str, label: str) -> tuple[Question, ...]:
             f"A {label} network trains at higher learning rates with batch norm.",
             PAPER.format("section 3.3"),
             "holds if the ratio of the highest rates that end below half the loss of a constant "
-            "guess is above 1, the interval widened by the grid’s factor",
+            "guess is above 1, the interval widened by the grid’s factor; undecided if a seed "
+            "trains at no rate",
             partial(_higher, activation),
-            "Inception on ImageNet: 0.045 with it; without it 0.0075 was too high (section 4.2.2)",
+            "Inception with ReLU on ImageNet: 0.045 with it; without it 0.0075 was too high "
+            "(section 4.2.2)",
         ),
         Question(
             f"With batch norm a {label} network ends more accurate, each at its own best rate.",
             PAPER.format("section 4.2.2"),
             "holds if the difference is above 0; the best rate has the lowest training loss",
             partial(_better, activation),
-            "Inception on ImageNet: 72.2 % without it, 74.8 % at 30 times the rate with it",
+            "Inception with ReLU on ImageNet: 72.2 % without it, 74.8 % with it at 30 times the "
+            "rate",
         ),
         Question(
             f"With batch norm the rate of a {label} network matters less.",

@@ -146,8 +146,8 @@ EXPERIMENT = Experiment(
     questions=(
         Question(
             "Batch norm on the output costs accuracy.",
-            "https://stats.stackexchange.com/q/618496: it reduces the degrees of freedom of the "
-            "output",
+            "https://stats.stackexchange.com/q/361700, the accepted answer: right before the "
+            "output noise cannot be coped with",
             "holds if accuracy is lower with it, fails if it is higher",
             _costs,
         ),
@@ -159,17 +159,16 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "An output that is normalised without weight and bias cannot be sure of anything.",
-            "https://stats.stackexchange.com/q/618496: fewer degrees of freedom. Arithmetic: ten "
-            "outputs of mean 0 and variance 1 tell ten classes alike in number apart best at 3 and "
-            "−1/3, a probability of 76 %",
+            "Arithmetic: ten outputs of mean 0 and variance 1 tell ten classes alike in number "
+            "apart best at 3 and −1/3, a probability of 76 %",
             "holds if predictions have less than 80 % on average",
             _unsure,
         ),
         Question(
             "As long as the output is not normalised, the examples beside it leave an example’s "
             "prediction as it is.",
-            "https://stats.stackexchange.com/q/618496: noise of the batch matters most in the last "
-            "layers",
+            "https://stats.stackexchange.com/q/361700, the accepted answer: a network copes with "
+            "the noise of the batch, only not right before the output",
             "holds if in training mode more than half of the examples are named rightly in a batch "
             "of nothing but their class",
             _neighbours,
