@@ -12,7 +12,7 @@ import batchnorm
 
 from ..watch.quantities._distribution import histograms
 
-__all__ = ["BINS", "REACH", "Look", "columns", "fall", "farthest", "look"]
+__all__ = ["BINS", "REACH", "Look", "columns", "fall", "farthest", "look", "still"]
 
 BINS = 16
 REACH = 4.0
@@ -48,7 +48,7 @@ def look(net: nn.Module, x: Tensor, step: int) -> Look:
         if isinstance(module, nn.ReLU)
     ]
     try:
-        with _still(net):
+        with still(net):
             net(x)
     finally:
         for hook in hooks:
@@ -64,7 +64,7 @@ def look(net: nn.Module, x: Tensor, step: int) -> Look:
     )
 
 
-def _still(net: nn.Module) -> AbstractContextManager[object]:
+def still(net: nn.Module) -> AbstractContextManager[object]:
     """No running statistics move, if there are any."""
     normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ._parts import Classifier, Norm, building, conv, conv_norm
@@ -83,6 +84,18 @@ class PreActivationBlock(nn.Module):
         y: Tensor = kept + self.body(active)
 
         return y
+
+
+class Scale(nn.Module):
+    """Times a number that is learned, zero at the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """In the shape of `x`."""
+        return self.weight * x
 
 
 def _norm(channels: int, norm: Norm | None) -> nn.Module:
@@ -178,8 +191,9 @@ class PreActivationResNet(Classifier):
         stem: for large or small images.
         channels: of the images.
         classes: outputs.
+        skip_init: each block's branch is scaled by a number that starts at zero.
 
-    Source: He et al. 2016 (arXiv:1603.05027).
+    Source: He et al. 2016 (arXiv:1603.05027); De & Smith 2020 (arXiv:2002.10444) for ``skip_init``.
     """
 
     def __init__(
@@ -192,10 +206,14 @@ class PreActivationResNet(Classifier):
         stem: Stem = "small",
         channels: int = 3,
         classes: int = 10,
+        skip_init: bool = False,
     ) -> None:
         with building():
             first = _stem(channels, width, stem, norm, bare=True)
             stages, outputs = _stages(PreActivationBlock, depths, width, norm)
+            for block in chain(*stages):
+                if skip_init and isinstance(block, PreActivationBlock):
+                    block.body.append(Scale())
             last = nn.Sequential(_norm(outputs, norm), nn.ReLU())
             features = nn.Sequential(*chain([first], stages, [last]))
             super().__init__(features, nn.Linear(outputs, classes), seed)

@@ -1,0 +1,251 @@
+"""Residual networks of several depths with batch norm, without, and with a scalar instead."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+import batchnorm
+
+from .._chart import Axis, Chart
+from .._experiment import Experiment, Grid, Question
+from .._fit import accuracy, final, fit
+from .._looks import still
+from .._rules import above, at_best, below, between, differences, values
+from .._trial import Trial
+from ..claims import Finding
+from ..data import Dataset, load
+from ..models import PreActivationResNet
+from ..models._resnet import PreActivationBlock
+from ..summary import ratio
+from ..words import factor, points
+
+__all__ = ["EXPERIMENT", "measure"]
+
+WIDTH = 8
+MOMENTUM = 0.9
+BATCH = 32
+PROBED = 200
+NEAR = 2.0
+BEHIND = 0.02
+DE = "De & Smith 2020, {}, https://arxiv.org/abs/2002.10444"
+SHALLOWEST, DEEPEST = pl.col("depth").min(), pl.col("depth").max()
+
+
+def measure(trial: Trial, data: Dataset) -> dict[str, Any]:
+    """Look at the blocks of one network, then train it."""
+    net = PreActivationResNet(
+        batchnorm.BatchNorm2d if trial.arm == "batch" else None,
+        seed=trial.seed,
+        depths=(trial["depth"],),
+        width=WIDTH,
+        channels=data.shape[0],
+        classes=data.classes,
+        skip_init=trial.arm == "scalar",
+    )
+    branch = _branches(net, data.x_train[:PROBED])
+    steps = trial["steps"]
+    losses = fit(
+        net,
+        data,
+        lr=trial["lr"],
+        steps=steps,
+        seed=trial.seed,
+        batch_size=BATCH,
+        momentum=MOMENTUM,
+    )
+
+    return {
+        "accuracy": accuracy(net, data),
+        "loss": final(losses, steps),
+        "last": branch[-1],
+        "block": list(range(1, len(branch) + 1)),
+        "branch": branch,
+    }
+
+
+@torch.no_grad()
+def _branches(net: PreActivationResNet, x: Tensor) -> list[float]:
+    """Of each block: the spread of what its branch adds over that of what it is added to."""
+    found: list[float] = []
+    hooks = [
+        block.register_forward_hook(
+            lambda _, inputs, output: found.append(
+                float((output - inputs[0]).std() / inputs[0].std())
+            )
+        )
+        for block in net.modules()
+        if isinstance(block, PreActivationBlock)
+    ]
+    try:
+        with still(net):
+            net(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    return found
+
+
+def _load(name: str, folder: Path | None) -> Dataset:
+    """Images of 8×8, as the digits are; CIFAR-10 of 16×16."""
+    return load(name, folder, size={"mnist": 8, "cifar10": 16}.get(name), test=1000)
+
+
+def _best(frame: pl.DataFrame) -> pl.DataFrame:
+    return at_best(frame, "lr", "loss", per=("depth",))
+
+
+def _ahead(arm: str, other: str, depth: pl.Expr) -> Callable[[pl.DataFrame], Finding]:
+    """Whether `arm` is the more accurate at one depth."""
+
+    def judge(frame: pl.DataFrame) -> Finding:
+        blocks = frame.select(depth).item()
+        found = differences(_best(frame), "accuracy", arm, other, depth=blocks)
+
+        return above(found, 0.0, f"{{}} points with {blocks} blocks", points)
+
+    return judge
+
+
+def _stands_in(frame: pl.DataFrame) -> Finding:
+    blocks = frame.select(DEEPEST).item()
+    behind = differences(_best(frame), "accuracy", "batch", "scalar", depth=blocks)
+
+    return below(behind, BEHIND, f"{{}} points behind with {blocks} blocks", points)
+
+
+def _branch(frame: pl.DataFrame, arm: str, expected: Callable[[int], float]) -> Finding:
+    """Whether the last branch is as large as expected, within a factor."""
+    blocks = frame.select(DEEPEST).item()
+    found = values(frame, "last", arm, depth=blocks)
+    off = ratio([value / expected(blocks) for value in found])
+    text = f"{{}} times what is expected at block {blocks}, {factor(expected(blocks))}"
+
+    return between(off, 1 / NEAR, NEAR, text, factor)
+
+
+def _small_branches(frame: pl.DataFrame) -> Finding:
+    return _branch(frame, "batch", lambda blocks: blocks**-0.5)
+
+
+def _equal_branches(frame: pl.DataFrame) -> Finding:
+    return _branch(frame, "none", lambda _: 1.0)
+
+
+def _blocks(frame: pl.DataFrame) -> pl.DataFrame:
+    """One rate: the networks differ by it only later."""
+    deepest = frame.filter(pl.col("depth") == DEEPEST, pl.col("lr") == pl.col("lr").min())
+
+    return deepest.select("arm", "seed", "block", "branch").explode("block", "branch")
+
+
+def _grid(seeds: int, steps: int, seconds: float, depths: tuple[int, ...], *datasets: str) -> Grid:
+    settings = {"depth": depths, "lr": (0.001, 0.01, 0.1), "steps": (steps,)}
+
+    return Grid(seeds, ("digits", *datasets), settings, seconds)
+
+
+EXPERIMENT = Experiment(
+    name="residual",
+    title="Residual networks with and without",
+    about="Pre-activation residual networks of one stage: blocks of two 3×3 convolutions with "
+    "batch norm and a ReLU before each, without any norm, and without norm but with a scalar that "
+    "starts at zero on each branch (SkipInit). SGD with momentum 0.9 at three rates; each network "
+    "at each depth has the one with the lowest training loss. Before training, what each block "
+    "adds is compared with what it is added to.",
+    arms={
+        "none": "no norm",
+        "batch": "batch norm",
+        "scalar": "a scalar from zero (SkipInit)",
+    },
+    budgets={
+        "smoke": _grid(2, 10, 4, (1, 3)),
+        "default": _grid(3, 80, 45, (4, 20), "mnist"),
+        "full": _grid(10, 3000, 40_000, (4, 16, 64), "mnist", "cifar10"),
+    },
+    measure=measure,
+    measured={
+        "accuracy": "test accuracy at the end",
+        "loss": "training loss (nats), mean of the last tenth of the steps; inf if it diverged",
+        "last": "spread of what the last block’s branch adds, relative to that of what it is added "
+        "to, before training",
+        "block": "1 the first",
+        "branch": "the same for every block",
+    },
+    questions=(
+        Question(
+            "At the start batch norm makes residual branches small: at block ℓ about 1/√ℓ of the "
+            "skip connection.",
+            DE.format("abstract"),
+            "holds if the last branch of the deepest network is within a factor of two of that",
+            _small_branches,
+        ),
+        Question(
+            "Without it branch and skip connection are alike at every depth.",
+            DE.format("section 2"),
+            "holds if the last branch of the deepest network is within a factor of two of its skip "
+            "connection",
+            _equal_branches,
+        ),
+        Question(
+            "With batch norm a deep residual network is more accurate than without.",
+            DE.format("section 4, table 1"),
+            "holds if the difference with the most blocks is above zero",
+            _ahead("batch", "none", DEEPEST),
+        ),
+        Question(
+            "With batch norm a shallow residual network is more accurate than without.",
+            "He et al. 2016, section 3.4, https://arxiv.org/abs/1512.03385",
+            "holds if the difference with the fewest blocks is above zero",
+            _ahead("batch", "none", SHALLOWEST),
+        ),
+        Question(
+            "A deep residual network trains without norm if each branch starts at zero.",
+            DE.format("section 3"),
+            "holds if it is more accurate with the scalar than without, with the most blocks",
+            _ahead("scalar", "none", DEEPEST),
+        ),
+        Question(
+            "Such a scalar stands in for batch norm.",
+            DE.format("section 4, table 1"),
+            "holds if it is less than two points behind batch norm with the most blocks",
+            _stands_in,
+        ),
+    ),
+    charts=(
+        Chart(
+            key="accuracy",
+            title="Accuracy over depth",
+            caption="Test accuracy at each network’s best rate.",
+            mark="lines",
+            x=Axis("depth", "blocks", scale="log"),
+            y=Axis("accuracy", "test accuracy", format=".0%"),
+            rows=_best,
+        ),
+        Chart(
+            key="branches",
+            title="What each block adds, before training",
+            caption="Spread of what the branch adds over the spread of what it is added to, in the "
+            "deepest network. With batch norm 1/√ℓ is expected at block ℓ, without 1.",
+            mark="lines",
+            x=Axis("block", "block"),
+            y=Axis("branch", "branch over skip connection"),
+            rows=_blocks,
+        ),
+        Chart(
+            key="rates",
+            title="Accuracy over rates",
+            caption="Test accuracy at every rate, by number of blocks.",
+            mark="lines",
+            x=Axis("lr", "learning rate", scale="log"),
+            y=Axis("accuracy", "test accuracy", format=".0%"),
+            columns="blocks",
+            rows=lambda frame: frame.with_columns(blocks=pl.format("{} blocks", "depth")),
+        ),
+    ),
+    load=_load,
+)
