@@ -78,7 +78,7 @@ def test_demo_writes_its_files_and_resumes(tmp_path: Path, capsys):
     names = {path.name for path in (tmp_path / "here").iterdir()}
     assert names == {"report.html", "figure1.png", "result.json", "trials"}
     assert "19 trials (0 kept from earlier)" in first
-    assert "19 trials (20 kept from earlier)" in second
+    assert "19 trials (19 kept from earlier)" in second
     assert "Open here/report.html" in first
     assert "Test accuracy over steps" in first
 
