@@ -111,7 +111,7 @@ QUESTIONS = (
     ),
     Question(
         "Where nothing has moved, new statistics cost less than a percentage point.",
-        NADO,
+        f"{NADO}, whose method this is",
         "holds if clean images lose less than that by the statistics of 256 of them",
         lambda trials: above(
             differences(trials, "clean", "adabn", "source"),

@@ -186,32 +186,32 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "Without it branch and skip connection are alike at every depth.",
-            DE.format("section 2"),
+            DE.format("on networks without normalization"),
             "holds if the last branch of the deepest network is within a factor of two of its skip "
             "connection",
             _equal_branches,
         ),
         Question(
             "With batch norm a deep residual network is more accurate than without.",
-            DE.format("section 4, table 1"),
+            DE.format("table 1"),
             "holds if the difference with the most blocks is above zero",
             _ahead("batch", "none", DEEPEST),
         ),
         Question(
             "With batch norm a shallow residual network is more accurate than without.",
-            "He et al. 2016, section 3.4, https://arxiv.org/abs/1512.03385",
+            "He et al. 2016, section 3.4, which uses it, https://arxiv.org/abs/1512.03385",
             "holds if the difference with the fewest blocks is above zero",
             _ahead("batch", "none", SHALLOWEST),
         ),
         Question(
             "A deep residual network trains without norm if each branch starts at zero.",
-            DE.format("section 3"),
+            DE.format("on SkipInit"),
             "holds if it is more accurate with the scalar than without, with the most blocks",
             _ahead("scalar", "none", DEEPEST),
         ),
         Question(
             "Such a scalar stands in for batch norm.",
-            DE.format("section 4, table 1"),
+            DE.format("table 1"),
             "holds if it is less than two points behind batch norm with the most blocks",
             _stands_in,
         ),
