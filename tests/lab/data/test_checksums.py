@@ -64,7 +64,7 @@ def test_a_list_beside_the_file_is_kept_to(tmp_path: Path):
     path = write_mnist(tmp_path)
     right = sha256(path.read_bytes())
     listed = tmp_path / "SHA256SUMS"
-    listed.write_text(f"{'0' * 64}  other.npz\n\n{right}  mnist.npz\n")
+    listed.write_text(f"{'0' * 64}  other.npz\n\nhash\n{right.upper()}  mnist.npz\n")
     assert len(load("mnist", tmp_path).x_train) == 130
     load.cache_clear()
     listed.write_text(f"{'0' * 64} *mnist.npz\n")

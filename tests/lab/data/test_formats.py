@@ -204,6 +204,8 @@ def test_images_as_jpeg_streams(tmp_path: Path):
         ({"off_train": np.array([0, 5])}, "offsets of jpg_train must rise from 0 to its length"),
         ({"off_train": np.array([0.0, 5.0])}, "offsets of jpg_train must rise"),
         ({"off_test": np.array([], np.int64)}, "offsets of jpg_test must rise"),
+        ({"off_test": np.array([[0, 9]])}, "offsets of jpg_test must rise"),
+        ({"jpg_train": np.zeros((3, 4), np.uint8)}, r"jpg_train must be uint8 of shape \(n,\)"),
         ({"y_train": files.labels(3)}, "y_train must be integers"),
         (
             {"jpg_test": np.zeros(9, np.uint8), "off_test": np.array([0, 9])},
@@ -238,7 +240,26 @@ def test_housing_table_as_published(tmp_path: Path):
 def test_file_that_is_no_table_is_refused(tmp_path: Path):
     (tmp_path / "housing.csv").write_text("a,b\n1,2\n")
 
-    with pytest.raises(ValueError, match="must be a table with median_house_value"):
+    with pytest.raises(ValueError, match="must be a whole table with median_house_value"):
+        load("housing", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"housing_x": np.zeros(8)}, r"float64 of shape \(n, features\) and \(n,\)"),
+        ({"housing_y": np.zeros(7)}, "float64 of shape"),
+        ({"housing_y": np.zeros(8, np.int64)}, "float64 of shape"),
+        ({"housing_x": np.full((8, 8), "near")}, "float64 of shape"),
+        ({"housing_x": np.full((8, 8), np.nan)}, "no feature may be empty"),
+        ({"housing_y": np.full(8, np.nan)}, "every house must have a price. Got 0 prices of 8"),
+    ],
+)
+def test_wrong_housing_table_is_refused(tmp_path: Path, changes: dict, rule: str):
+    right = {"housing_x": np.ones((8, 8)), "housing_y": np.arange(8.0)}
+    np.savez(tmp_path / "tabular.npz", **(right | changes))
+
+    with pytest.raises(ValueError, match=rule):
         load("housing", tmp_path)
 
 

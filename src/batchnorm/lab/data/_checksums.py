@@ -2,11 +2,10 @@
 
 import gzip
 import hashlib
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._raw import refused
+from ._raw import parsing, refused
 
 __all__ = ["LIST", "checksums", "unpacked"]
 
@@ -46,11 +45,8 @@ def unpacked(path: Path) -> bytes:
     """
     if path.suffix != ".gz":
         return path.read_bytes()
-    try:
+    with parsing(path, "gzip archive"):
         return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        got = f"{path.stat().st_size} bytes that end early or are none ({error})"
-        raise refused(path, "the file must be a whole gzip archive", got) from error
 
 
 def _compare(path: Path, checksum: str, right: str | None, rule: str) -> None:
@@ -72,9 +68,10 @@ def _of(path: Path) -> str:
 def _listed(path: Path) -> str | None:
     """What the list beside the file says of it."""
     try:
-        lines = (path.parent / LIST).read_text(encoding="utf-8").splitlines()
+        text = (path.parent / LIST).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    lines = (line.split(maxsplit=1) for line in text.splitlines())
+    named = {line[1].lstrip("*").strip(): line[0].lower() for line in lines if len(line) == 2}
 
-    return next((sha for sha, name in pairs if name.lstrip("*").strip() == path.name), None)
+    return named.get(path.name)

@@ -1,12 +1,11 @@
 """CIFAR-10 in its binary version, as an archive or unpacked."""
 
 import tarfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from ._raw import Parts, Raw, refused
+from ._raw import Parts, Raw, parsing, refused
 
 __all__ = ["BATCHES", "read_archive", "read_batches"]
 
@@ -24,15 +23,11 @@ def read_archive(paths: tuple[Path, ...]) -> Parts:
     """The same files inside ``cifar-10-binary.tar.gz``; nothing is unpacked to disk."""
     path = paths[0]
     found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                if content is not None:
-                    found[Path(member.name).name] = content.read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        rule = "the file must be a whole tar.gz archive"
-        raise refused(path, rule, f"{path.stat().st_size} bytes ({error})") from error
+    with parsing(path, "tar.gz archive"), tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            if content is not None:
+                found[Path(member.name).name] = content.read()
     missing = [name for name in BATCHES if name not in found]
     if missing:
         raise refused(path, f"the archive must hold {', '.join(BATCHES)}", f"no {missing[0]}")

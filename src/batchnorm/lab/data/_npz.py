@@ -1,19 +1,14 @@
 """Arrays in ``.npz`` archives; what is cut short, broken or pickled is refused."""
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from ._raw import Array, Parts, Raw, refused
+from ._raw import Array, Parts, Raw, parsing, refused
 
 __all__ = ["pieces", "read_four", "read_npz"]
-
-# What numpy raises for a file that is cut short, is no archive, or holds pickled objects.
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, Array]:
@@ -22,18 +17,18 @@ def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, Array]:
     Raises:
         ValueError: the file is no whole archive, or one is missing.
     """
-    try:
+    with (
+        parsing(path, ".npz archive"),
         # Opened here: np.load leaves its own file open when the archive is broken.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in keys if key not in archive.files]
-            if not missing:
-                return {key: archive[key] for key in keys}
-            found = sorted(archive.files)
-    except UNREADABLE as error:
-        size = path.stat().st_size
-        got = f"{size} bytes that end early or are no .npz archive ({type(error).__name__})"
-        raise refused(path, "the file must be a whole .npz archive", got) from error
-    raise refused(path, f"the archive must hold {', '.join(keys)}", f"{found}")
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):
+        found = {key: archive[key] for key in keys if key in archive.files}
+        there = sorted(archive.files)
+    if len(found) < len(keys):
+        raise refused(path, f"the archive must hold {', '.join(keys)}", f"{there}")
+
+    return found
 
 
 def read_four(paths: tuple[Path, ...]) -> Parts:
@@ -46,7 +41,7 @@ def read_four(paths: tuple[Path, ...]) -> Parts:
     )
 
 
-def pieces(path: Path, name: str, values: Array, offsets: Array) -> Iterator[Array]:
+def pieces(path: Path, name: str, values: Array, offsets: Array, dtype: str) -> Iterator[Array]:
     """Pieces of different lengths that lie in one array.
 
     Args:
@@ -54,14 +49,21 @@ def pieces(path: Path, name: str, values: Array, offsets: Array) -> Iterator[Arr
         name: of the array.
         values: one piece after another.
         offsets: where each begins, and where the last ends.
+        dtype: of the values.
 
     Raises:
-        ValueError: they do not cut the array.
+        ValueError: values of another type or shape, or offsets that do not cut them.
     """
-    whole = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(values)
-    if not (whole and np.issubdtype(offsets.dtype, np.integer) and (np.diff(offsets) > 0).all()):
+    if values.ndim != 1 or values.dtype != dtype:
+        rule = f"{name} must be {dtype} of shape (n,)"
+        raise refused(path, rule, f"{values.dtype} {values.shape}")
+    cuts = offsets.ndim == 1 and len(offsets) > 1 and np.issubdtype(offsets.dtype, np.integer)
+    if not (cuts and offsets[0] == 0 and offsets[-1] == len(values) and _rises(offsets)):
         rule = f"the offsets of {name} must rise from 0 to its length"
-        got = f"{offsets[:1]} to {offsets[-1:]} for {len(values)} values"
-        raise refused(path, rule, got)
+        raise refused(path, rule, f"{offsets.dtype} {offsets.shape} for {len(values)} values")
 
     return (values[start:end] for start, end in pairwise(offsets.tolist()))
+
+
+def _rises(offsets: Array) -> bool:
+    return bool((offsets[1:] > offsets[:-1]).all())

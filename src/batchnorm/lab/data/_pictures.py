@@ -20,7 +20,7 @@ def read_jpeg(paths: tuple[Path, ...]) -> Parts:
     arrays = read_npz(path, KEYS)
 
     def part(name: str) -> Raw:
-        streams = pieces(path, f"jpg_{name}", arrays[f"jpg_{name}"], arrays[f"off_{name}"])
+        streams = pieces(path, f"jpg_{name}", arrays[f"jpg_{name}"], arrays[f"off_{name}"], "uint8")
         return Raw(decoded(path, (each.tobytes() for each in streams)), arrays[f"y_{name}"])
 
     return part("train"), part("test")
@@ -36,6 +36,6 @@ def decoded(where: object, files: Iterable[bytes]) -> Array:
 
     try:
         return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file makes a decoder stumble anywhere
         rule = "every image must be whole and of one size"
         raise refused(where, rule, f"{error}") from error

@@ -1,6 +1,7 @@
 """Raw data: what a file holds, checked, before anything is prepared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from ..._errors import explain
 
-__all__ = ["Array", "Kind", "Parts", "Raw", "Source", "Wanted", "refused"]
+__all__ = ["Array", "Kind", "Parts", "Raw", "Source", "Wanted", "parsing", "refused"]
 
 Array = npt.NDArray[Any]
 Kind = Literal["images", "sequences", "table"]
@@ -118,6 +119,22 @@ class Source:
                 return tuple(fitting[0] for fitting in found)
 
         return None
+
+
+@contextmanager
+def parsing(path: Path, what: str) -> Iterator[None]:
+    """Refuse a file that the body cannot read.
+
+    Args:
+        path: the file.
+        what: it must be, such as ``"MATLAB file"``.
+    """
+    try:
+        yield
+    except Exception as error:  # a damaged file makes a parser stumble anywhere
+        text = str(error).partition("\n")[0]
+        got = f"{path.stat().st_size} bytes that end early or are none ({text})"
+        raise refused(path, f"the file must be a whole {what}", got) from error
 
 
 def refused(where: object, rule: str, got: str) -> ValueError:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._npz import pieces, read_npz
-from ._raw import Array, Parts, Raw, refused
+from ._raw import Array, Parts, Raw, parsing, refused
 
 __all__ = ["BANDS", "frames", "read_recordings", "read_waves"]
 
@@ -30,7 +30,7 @@ def read_waves(paths: tuple[Path, ...]) -> Parts:
     arrays = read_npz(path, KEYS)
 
     def part(name: str) -> Raw:
-        waves = pieces(path, f"wav_{name}", arrays[f"wav_{name}"], arrays[f"off_{name}"])
+        waves = pieces(path, f"wav_{name}", arrays[f"wav_{name}"], arrays[f"off_{name}"], "int16")
         return _sequences(waves, arrays[f"y_{name}"])
 
     return part("train"), part("test")
@@ -58,12 +58,9 @@ def read_recordings(paths: tuple[Path, ...]) -> Parts:
 
 def _samples(path: Path) -> Array:
     rule = f"a recording must be whole, {RATE} Hz, one channel, 16 bits"
-    try:
-        with wave.open(str(path)) as file:
-            form = (file.getframerate(), file.getnchannels(), 8 * file.getsampwidth())
-            content, count = file.readframes(file.getnframes()), file.getnframes()
-    except (wave.Error, EOFError) as error:
-        raise refused(path, rule, f"{path.stat().st_size} bytes ({error})") from error
+    with parsing(path, ".wav file"), wave.open(str(path)) as file:
+        form = (file.getframerate(), file.getnchannels(), 8 * file.getsampwidth())
+        content, count = file.readframes(file.getnframes()), file.getnframes()
     if form != (RATE, 1, 16) or len(content) != 2 * count:
         got = "{} Hz, {} channels, {} bits".format(*form)
         raise refused(path, rule, f"{got}, {len(content)} of {2 * count} bytes")

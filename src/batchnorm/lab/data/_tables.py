@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from ._npz import read_npz
-from ._raw import Array, Parts, Raw, refused
+from ._raw import Array, Parts, Raw, parsing, refused
 from ._split import quarter_out
 
 __all__ = ["breast_cancer", "diabetes", "read_housing", "read_housing_csv", "wine"]
@@ -37,19 +37,27 @@ def read_housing(paths: tuple[Path, ...]) -> Parts:
     """Prices of houses by district."""
     arrays = read_npz(paths[0], ("housing_x", "housing_y"))
 
-    return _numbers(arrays["housing_x"], arrays["housing_y"])
+    return _housing(paths[0], arrays["housing_x"], arrays["housing_y"])
 
 
 def read_housing_csv(paths: tuple[Path, ...]) -> Parts:
     """The same from the file that is published; its one column of words is left out."""
-    try:
+    with parsing(paths[0], "table with median_house_value"):
         table = pl.read_csv(paths[0]).select(pl.col(pl.Float64, pl.Int64).cast(pl.Float64))
         prices = table.drop_in_place("median_house_value").to_numpy()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        rule = "the file must be a table with median_house_value"
-        raise refused(paths[0], rule, str(error).splitlines()[0]) from error
 
-    return _numbers(table.to_numpy(), prices)
+    return _housing(paths[0], table.to_numpy(), prices)
+
+
+def _housing(path: Path, x: Array, y: Array) -> Parts:
+    if x.ndim != 2 or y.shape != x.shape[:1] or {x.dtype, y.dtype} != {np.dtype(np.float64)}:
+        rule = "features and prices must be float64 of shape (n, features) and (n,)"
+        raise refused(path, rule, f"{x.dtype} {x.shape} and {y.dtype} {y.shape}")
+    if not (np.isfinite(x).any(0).all() and np.isfinite(y).all() and np.ptp(y) > 0):
+        rule = "no feature may be empty, and every house must have a price"
+        raise refused(path, rule, f"{np.isfinite(y).sum()} prices of {len(y)}")
+
+    return _numbers(x, y)
 
 
 def _classes(x: Array, y: Array) -> Parts:
