@@ -51,12 +51,6 @@ def _percentiles(frame: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(low=low, middle=middle, high=high).drop("percentiles")
 
 
-def _grid(seeds: int, seconds: float, **steps: int) -> Grid:
-    each = {name: {"steps": (count,)} for name, count in steps.items()}
-
-    return Grid(seeds, tuple(steps), {"lr": (LR,), "steps": ()}, seconds, each)
-
-
 EXPERIMENT = Experiment(
     name="figure1",
     title="Figure 1 of the paper",
@@ -67,9 +61,15 @@ EXPERIMENT = Experiment(
     "the next float32. `batchnorm demo` shows the same with a sweep over learning rates.",
     arms={arm.name: arm.label for arm in ARMS.values()},
     budgets={
-        "smoke": _grid(2, 2, digits=150),
-        "default": _grid(3, 50, digits=5000, mnist=3000),
-        "full": _grid(10, 2000, digits=50_000, mnist=50_000),
+        "smoke": Grid(2, ("digits",), {"lr": (LR,), "steps": (150,)}, 2),
+        "default": Grid(
+            3,
+            ("digits", "mnist"),
+            {"lr": (LR,), "steps": (5000,)},
+            45,
+            {"mnist": {"steps": (3000,)}},
+        ),
+        "full": Grid(10, ("digits", "mnist"), {"lr": (LR,), "steps": (50_000,)}, 1500),
     },
     measure=measure,
     measured={
