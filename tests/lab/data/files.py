@@ -16,6 +16,8 @@ from scipy.io import savemat
 from batchnorm.lab.data import CATALOGUE
 
 COLOURS = (32, 32, 3)
+ARCHIVE = "cifar-10-binary.tar.gz"
+MATS = ("train_32x32.mat", "test_32x32.mat")
 BINS = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 
 
@@ -152,3 +154,10 @@ def write_waves(folder: Path, **changes: np.ndarray) -> Path:
     np.savez(path, **(arrays | changes))
 
     return path
+
+
+def write_houses(folder: Path) -> None:
+    """Eight of them; the fourth has no number of bedrooms."""
+    rows = ["longitude,latitude,age,rooms,bedrooms,people,homes,income,median_house_value,ocean"]
+    rows += [f"{i}.5,2.0,3.0,4,{'' if i == 3 else i},6,7,8.5,{100 * i},NEAR BAY" for i in range(8)]
+    (folder / "housing.csv").write_text("\n".join(rows))

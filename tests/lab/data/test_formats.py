@@ -98,7 +98,7 @@ def test_cifar_archive_is_the_same(tmp_path: Path, monkeypatch):
     files.unchecked(monkeypatch, "cifar10")
     for place in ("packed", "unpacked"):
         (tmp_path / place).mkdir()
-    files.write_archive(tmp_path / "packed" / "cifar-10-binary.tar.gz", rows=4)
+    files.write_archive(tmp_path / "packed" / files.ARCHIVE, rows=4)
     files.write_bins(tmp_path / "unpacked" / "cifar-10-batches-bin", rows=4)
 
     packed, unpacked = (load("cifar10", tmp_path / place) for place in ("packed", "unpacked"))
@@ -118,7 +118,7 @@ def test_short_batch_is_refused(tmp_path: Path, monkeypatch):
 
 def test_archive_without_a_batch_is_refused(tmp_path: Path, monkeypatch):
     files.unchecked(monkeypatch, "cifar10")
-    files.write_archive(tmp_path / "cifar-10-binary.tar.gz", 1, names=files.BINS[:-1])
+    files.write_archive(tmp_path / files.ARCHIVE, 1, names=files.BINS[:-1])
 
     with pytest.raises(ValueError, match="Got no test_batch.bin"):
         load("cifar10", tmp_path)
@@ -126,7 +126,7 @@ def test_archive_without_a_batch_is_refused(tmp_path: Path, monkeypatch):
 
 def test_truncated_archive_is_refused(tmp_path: Path, monkeypatch):
     files.unchecked(monkeypatch, "cifar10")
-    path = tmp_path / "cifar-10-binary.tar.gz"
+    path = tmp_path / files.ARCHIVE
     files.write_archive(path, rows=4)
     path.write_bytes(path.read_bytes()[:5000])
 
@@ -221,9 +221,7 @@ def test_wrong_jpeg_streams_are_refused(tmp_path: Path, changes: dict, rule: str
 
 
 def test_housing_table_as_published(tmp_path: Path):
-    rows = ["longitude,latitude,age,rooms,bedrooms,people,homes,income,median_house_value,ocean"]
-    rows += [f"{i}.5,2.0,3.0,4,{'' if i == 3 else i},6,7,8.5,{100 * i},NEAR BAY" for i in range(8)]
-    (tmp_path / "housing.csv").write_text("\n".join(rows))
+    files.write_houses(tmp_path)
 
     data = load("housing", tmp_path)
 
