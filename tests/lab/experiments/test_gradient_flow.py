@@ -8,7 +8,8 @@ import torch
 
 from batchnorm.lab import Trial
 from batchnorm.lab.experiments import gradient_flow
-from batchnorm.lab.experiments.gradient_flow import EXPERIMENT, EXPLOSION, _flow, _net, measure
+from batchnorm.lab.experiments._gradient_flow_claims import EXPLOSION
+from batchnorm.lab.experiments.gradient_flow import EXPERIMENT, _flow, _net, measure
 from tests.lab.experiments.planted import finding, verdict
 from tests.lab.small import random_data
 
@@ -106,7 +107,8 @@ def trained(depths, deepest=100):
     ):
         trains = depth <= greatest and lr == 0.1
         row = {"arm": arm, "seed": seed, "activation": "tanh", "gain": 1.0, "depth": depth}
-        yield row | {"lr": lr, "loss": 0.1 if trains else math.inf, "growth": None}
+        loss = 0.1 if trains else math.inf
+        yield row | {"lr": lr, "steps": 100, "loss": loss, "growth": None}
 
 
 @pytest.mark.parametrize(

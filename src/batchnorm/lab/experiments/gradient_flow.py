@@ -5,33 +5,22 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import polars as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 import batchnorm
 
-from .._chart import Axis, Chart
-from .._experiment import Experiment, Grid, Question
-from .._fit import accuracy, final
-from .._rules import above, at_best, below, between, highest, values
-from .._together import fit_together
+from .._ending import MEASURED, train
+from .._experiment import Experiment, Grid
 from .._trial import Trial, Value
-from ..claims import Finding
 from ..data import Dataset, load
 from ..models import Mlp
-from ..summary import estimate, ratio
+from ._gradient_flow_claims import ARMS, CHARTS, DEEPEST, QUESTIONS
 
 __all__ = ["EXPERIMENT", "measure"]
 
-PAPER = "Ioffe & Szegedy 2015, {}, https://arxiv.org/abs/1502.03167"
-YANG = "Yang et al. 2019, {}, https://arxiv.org/abs/1902.08129"
-DEEPEST, WIDTH, BATCH = 100, 32, 32
-EXPLOSION = math.sqrt(math.pi / (math.pi - 1))
-TRAINS = pl.col("loss") < 0.5
-CLOSE = 0.05
-SEEN = 1e15
+WIDTH, BATCH = 32, 32
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
@@ -44,27 +33,10 @@ SPREAD = {"sigmoid": 1.0, "tanh": 1.0, "relu": math.sqrt(2)}
 def measure(trials: Sequence[Trial], data: Dataset) -> list[dict[str, Any]]:
     """Look at networks as they start (rate 0), or train those that differ in seed and rate."""
     trained = [trial for trial in trials if trial["lr"]]
-    found = dict(zip(trained, _train(trained, data), strict=True)) if trained else {}
+    nets = [_net(trial, data) for trial in trained]
+    ends = iter(train(trained, nets, data, batch_size=BATCH) if trained else ())
 
-    return [found[trial] if trial["lr"] else _flow(_net(trial, data), data) for trial in trials]
-
-
-def _train(trials: Sequence[Trial], data: Dataset) -> list[dict[str, float]]:
-    steps = trials[0]["steps"]
-    nets = [_net(trial, data) for trial in trials]
-    losses = fit_together(
-        nets,
-        data,
-        lrs=[trial["lr"] for trial in trials],
-        seeds=[trial.seed for trial in trials],
-        steps=steps,
-        batch_size=BATCH,
-    )
-
-    return [
-        {"accuracy": accuracy(net, data), "loss": final(lost, steps) / data.constant_loss}
-        for net, lost in zip(nets, losses, strict=True)
-    ]
+    return [next(ends) if trial["lr"] else _flow(_net(trial, data), data) for trial in trials]
 
 
 def _net(trial: Trial, data: Dataset) -> Mlp:
@@ -107,74 +79,6 @@ def _flow(net: Mlp, data: Dataset, examples: int = 200) -> dict[str, Any]:
     }
 
 
-def _starts(frame: pl.DataFrame) -> pl.DataFrame:
-    """The networks that are looked at."""
-    return frame.filter(pl.col("lr") == 0)
-
-
-def _keeps(activation: str, frame: pl.DataFrame) -> Finding:
-    grown = values(_starts(frame), "growth", "batchnorm", activation=activation, gain=1.0)
-
-    return between(
-        ratio(grown), 1 - CLOSE, 1 + CLOSE, "multiplied by {} in each layer", "{:.3f}".format
-    )
-
-
-def _as_predicted(frame: pl.DataFrame) -> Finding:
-    grown = values(_starts(frame), "growth", "batchnorm", activation="relu", gain=1.0)
-
-    return _near(EXPLOSION, 0.03, grown, "multiplied by {} in each layer")
-
-
-def _gain_is_free(frame: pl.DataFrame) -> Finding:
-    start = _starts(frame)
-    gains = start["gain"]
-    low, high = (
-        values(start, "growth", "batchnorm", gain=gain) for gain in (gains.min(), gains.max())
-    )
-    changes = [b / a for a, b in zip(low, high, strict=True)]
-
-    return _near(1.0, CLOSE, changes, "{} times the factor at the highest gain")
-
-
-def _near(expected: float, share: float, factors: Sequence[float], text: str) -> Finding:
-    low, high = expected * (1 - share), expected * (1 + share)
-
-    return between(ratio(factors), low, high, text, "{:.3f}".format)
-
-
-def _trained(frame: pl.DataFrame) -> pl.DataFrame:
-    return at_best(frame.filter(pl.col("lr") > 0), "lr", "loss", per=("activation", "depth"))
-
-
-def _deeper(activation: str, frame: pl.DataFrame) -> Finding:
-    mine = _trained(frame).filter(activation=activation)
-    plain, normed = (
-        [depth or 0.0 for depth in highest(mine, "depth", arm, TRAINS)]
-        for arm in ("plain", "batchnorm")
-    )
-    ends = f"up to {max(plain):g} layers without, {max(normed):g} with it"
-    found = estimate([n - p for p, n in zip(plain, normed, strict=True)])
-
-    return above(found, 0.0, f"{ends}: {{}} more", "{:+.1f}".format)
-
-
-def _too_deep(frame: pl.DataFrame) -> Finding:
-    deepest = _trained(frame).filter(depth=DEEPEST)
-    share = values(deepest.with_columns(trains=TRAINS.cast(pl.Float64)), "trains", "batchnorm")
-
-    return below(estimate(share), 0.5, "{} of them train", "{:.0%}".format)
-
-
-def _by_layer(curve: str, frame: pl.DataFrame) -> pl.DataFrame:
-    arm = pl.col("arm").replace(EXPERIMENT.arms)
-    rows = _starts(frame).explode("layer", curve)
-
-    return rows.filter(pl.col(curve).is_between(1 / SEEN, SEEN)).select(
-        "seed", "activation", "layer", curve, series=pl.format("{}, gain {}", arm, "gain")
-    )
-
-
 def _keep(_arm: str, settings: Mapping[str, Value]) -> bool:
     """The deepest networks are looked at, with every gain; all depths are trained from gain 1."""
     return settings["gain"] == 1 if settings["lr"] else settings["depth"] == DEEPEST
@@ -186,7 +90,6 @@ def _grid(seeds: int, steps: int, seconds: float, **settings: tuple[Value, ...])
     return Grid(seeds, ("digits", "usps"), {**kinds, **settings, "steps": (steps,)}, seconds)
 
 
-LABELS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 EXPERIMENT = Experiment(
     name="gradient-flow",
     title="Depth",
@@ -196,7 +99,7 @@ EXPERIMENT = Experiment(
     "far outputs of every layer spread over 200 examples, and the size of the loss’s gradient "
     "there. Then five layers and more trained from gain 1 with minibatches of 32, each depth at "
     "the rate with the lowest training loss.",
-    arms={"plain": "no norm", "batchnorm": "batch norm"},
+    arms=ARMS,
     budgets={
         "smoke": _grid(2, 10, 2, gain=(1.0, 2.0), depth=(5, DEEPEST), lr=(0.0, 0.3)),
         "default": _grid(
@@ -216,89 +119,13 @@ EXPERIMENT = Experiment(
     keep=_keep,
     load=partial(load, flat=True, standard=True),
     measured={
-        "accuracy": "test accuracy at the end",
-        "loss": "training loss over the last tenth of the steps, relative to a constant guess",
+        **MEASURED,
         "layer": "hidden layers, 1 the nearest to the input",
         "activations": "spread of each layer’s outputs at the start, relative to the first’s",
         "gradients": "norm of the loss’s gradient at each layer’s outputs at the start, relative "
         "to the last layer’s",
         "growth": "factor by which the gradient’s norm changes on its way back through one layer",
     },
-    questions=(
-        *(
-            Question(
-                f"With batch norm the gradient keeps its size through a hundred {label} layers.",
-                PAPER.format("section 3.3, a conjecture: singular values close to 1"),
-                "holds if it changes by less than five percent in each layer",
-                partial(_keeps, name),
-            )
-            for name, label in LABELS.items()
-        ),
-        Question(
-            "With batch norm and ReLU the gradient explodes: by √(π/(π−1)) ≈ 1.21 in each layer.",
-            YANG.format("the theorem on ReLU, for wide layers and large batches"),
-            "holds if the factor lies within three percent of that",
-            _as_predicted,
-            "π/(π−1) in each layer for the squared norm",
-        ),
-        Question(
-            "With batch norm the gain of the starting weights does not change the gradient’s way.",
-            PAPER.format("section 3.3"),
-            "holds if the factor per layer differs by less than five percent between the lowest "
-            "and the highest gain",
-            _gain_is_free,
-        ),
-        *(
-            Question(
-                f"With batch norm deeper {label} networks train.",
-                PAPER.format("section 1, of saturating nonlinearities; section 3.3"),
-                "holds if the greatest depth that ends below half the loss of a constant guess is "
-                "greater with it; 0 where no depth does",
-                partial(_deeper, name),
-            )
-            for name, label in LABELS.items()
-        ),
-        Question(
-            "With batch norm, without shortcuts, networks of 100 layers do not train.",
-            YANG.format("abstract"),
-            "holds if less than half of them end below half the loss of a constant guess",
-            _too_deep,
-            "ReLU networks of more than about 50 layers did not, on MNIST",
-        ),
-    ),
-    charts=(
-        Chart(
-            "gradients",
-            "Gradients by depth",
-            "From right to left the gradient goes back through the layers, at the start. A line "
-            "that rises to the left explodes, one that falls vanishes; beyond 10¹⁵ none is drawn.",
-            "lines",
-            Axis("layer", "hidden layer"),
-            Axis("gradients", "gradient, relative to the last layer", "log", ".0e"),
-            colour="series",
-            columns="activation",
-            rows=partial(_by_layer, "gradients"),
-        ),
-        Chart(
-            "depth",
-            "How deep still trains",
-            "Each point at the learning rate with the lowest training loss.",
-            "lines",
-            Axis("depth", "hidden layers", "log"),
-            Axis("accuracy", "test accuracy", format=".0%", domain=(0.0, 1.0)),
-            columns="activation",
-            rows=_trained,
-        ),
-        Chart(
-            "activations",
-            "Activations by depth",
-            "How far each layer’s outputs spread over examples, at the start.",
-            "lines",
-            Axis("layer", "hidden layer"),
-            Axis("activations", "spread, relative to the first layer", "log", ".0e"),
-            colour="series",
-            columns="activation",
-            rows=partial(_by_layer, "activations"),
-        ),
-    ),
+    questions=QUESTIONS,
+    charts=CHARTS,
 )

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 import batchnorm
 
 from .._chart import Axis, Chart
+from .._ending import MEASURED, TRAINS, train
 from .._experiment import Experiment, Grid, Question
-from .._fit import accuracy, final
 from .._rules import above, at_best, below, between, differences, values
-from .._together import fit_together
 from .._trial import Trial
 from ..claims import Finding
 from ..data import Dataset, load
@@ -26,7 +25,6 @@ __all__ = ["EXPERIMENT", "measure"]
 
 PAPER = "Ioffe & Szegedy 2015, {}, https://arxiv.org/abs/1502.03167"
 DEPTH, WIDTH = 5, 64
-TRAINS = pl.col("loss") < 0.5
 SCHEMES: dict[str, Callable[..., Tensor]] = {
     "glorot": nn.init.xavier_uniform_,
     "he": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
@@ -36,20 +34,7 @@ SCHEMES: dict[str, Callable[..., Tensor]] = {
 
 def measure(trials: Sequence[Trial], data: Dataset) -> list[dict[str, float]]:
     """Train networks that differ in seed and rate."""
-    steps = trials[0]["steps"]
-    nets = [_net(trial, data) for trial in trials]
-    losses = fit_together(
-        nets,
-        data,
-        lrs=[trial["lr"] for trial in trials],
-        seeds=[trial.seed for trial in trials],
-        steps=steps,
-    )
-
-    return [
-        {"accuracy": accuracy(net, data), "loss": final(lost, steps) / data.constant_loss}
-        for net, lost in zip(nets, losses, strict=True)
-    ]
+    return train(trials, [_net(trial, data) for trial in trials], data)
 
 
 def _net(trial: Trial, data: Dataset) -> Mlp:
@@ -164,10 +149,7 @@ EXPERIMENT = Experiment(
     measure_together=measure,
     together=("seed", "lr"),
     load=partial(load, flat=True, standard=True),
-    measured={
-        "accuracy": "test accuracy at the end",
-        "loss": "training loss over the last tenth of the steps, relative to a constant guess",
-    },
+    measured=MEASURED,
     questions=(
         Question(
             "With batch norm a network trains from a wider range of starting scales.",

@@ -11,10 +11,10 @@ from torch.nn import functional
 import batchnorm
 
 from .._chart import Axis, Chart
+from .._ending import MEASURED, train
 from .._experiment import Experiment, Grid, Question
-from .._fit import accuracy, final, predictions
+from .._fit import predictions
 from .._rules import above, at_best, below, differences, values
-from .._together import fit_together
 from .._trial import Trial
 from ..claims import Finding
 from ..data import Dataset, load
@@ -29,20 +29,10 @@ ALONE = 50
 
 def measure(trials: Sequence[Trial], data: Dataset) -> list[dict[str, float]]:
     """Train networks that differ in seed and rate."""
-    steps = trials[0]["steps"]
     nets = [_net(trial, data) for trial in trials]
-    losses = fit_together(
-        nets,
-        data,
-        lrs=[trial["lr"] for trial in trials],
-        seeds=[trial.seed for trial in trials],
-        steps=steps,
-    )
+    trained = train(trials, nets, data)
 
-    return [
-        {"accuracy": accuracy(net, data), "loss": final(lost, steps)} | _ends(net, data)
-        for net, lost in zip(nets, losses, strict=True)
-    ]
+    return [found | _ends(net, data) for found, net in zip(trained, nets, strict=True)]
 
 
 def _net(trial: Trial, data: Dataset) -> Mlp:
@@ -137,8 +127,7 @@ EXPERIMENT = Experiment(
     together=("seed", "lr"),
     load=partial(load, flat=True, standard=True),
     measured={
-        "accuracy": "test accuracy at the end",
-        "loss": "training loss (nats) over the last tenth of the steps",
+        **MEASURED,
         "test_loss": "test loss (nats) at the end",
         "confidence": "mean probability that the network gives to what it predicts, on test data",
         "alone": "test accuracy in training mode when every batch holds one class only",

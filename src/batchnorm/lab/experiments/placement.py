@@ -10,8 +10,9 @@ from torch import nn
 import batchnorm
 
 from .._chart import Axis, Chart
+from .._ending import MEASURED, ending
 from .._experiment import Experiment, Grid, Question
-from .._fit import accuracy, final, fit
+from .._fit import fit
 from .._rules import above, at_best, between, differences
 from .._trial import Trial, Value
 from ..claims import Finding
@@ -55,7 +56,7 @@ def measure(trial: Trial, data: Dataset) -> dict[str, float]:
         schedule=lambda done: 1 - done,
     )
 
-    return {"accuracy": accuracy(net, data), "loss": final(losses, steps) / data.constant_loss}
+    return ending(net, data, losses, steps)
 
 
 def _net(trial: Trial, data: Dataset) -> nn.Module:
@@ -147,10 +148,7 @@ EXPERIMENT = Experiment(
     measure=measure,
     keep=_keep,
     load=images,
-    measured={
-        "accuracy": "test accuracy at the end",
-        "loss": "training loss over the last tenth of the steps, relative to a constant guess",
-    },
+    measured=MEASURED,
     questions=(
         *(_question(net, activation) for net in NETS.values() for activation in LABELS.values()),
         *(
