@@ -2,9 +2,9 @@
 
 import os
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from ._raw import Array, Parts, Raw
 __all__ = ["CACHE_VARIABLE", "cache_folder", "cached", "saver"]
 
 CACHE_VARIABLE = "BATCHNORM_CACHE"
-# What numpy raises for a file that is not there, cut short or no array.
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 def cache_folder() -> Path:
@@ -40,10 +38,10 @@ def cached(key: str, make: Callable[[], Parts]) -> Parts:
         make: returns them, or raises; then nothing is kept.
     """
     folder = cache_folder() / "arrays"
-    try:
-        return _read(folder, key)
-    except UNREADABLE:
-        parts = make()
+    found = _read(folder, key)
+    if found is not None:
+        return found
+    parts = make()
     try:
         _write(folder, key, parts)
     except OSError as error:
@@ -57,15 +55,23 @@ def cached(key: str, make: Callable[[], Parts]) -> Parts:
     return parts
 
 
-def _read(folder: Path, key: str) -> Parts:
-    with (folder / f"{key}.npz").open("rb") as file, np.load(file, allow_pickle=False) as small:
-        held = dict(small)
+def _read(folder: Path, key: str) -> Parts | None:
+    """What is kept; None if it is not there, or damaged."""
+    try:
+        with (folder / f"{key}.npz").open("rb") as file, np.load(file, allow_pickle=False) as small:
+            held = dict(small)
+        train, test = (
+            Raw(
+                np.load(folder / f"{key}-{name}.npy", mmap_mode="r", allow_pickle=False),
+                held[f"y_{name}"],
+                held.get(f"lengths_{name}"),
+            )
+            for name in ("train", "test")
+        )
+    except Exception:  # a damaged file makes a parser stumble anywhere
+        return None
 
-    def part(name: str) -> Raw:
-        x = np.load(folder / f"{key}-{name}.npy", mmap_mode="r", allow_pickle=False)
-        return Raw(x, held[f"y_{name}"], held.get(f"lengths_{name}"))
-
-    return part("train"), part("test")
+    return train, test
 
 
 def _write(folder: Path, key: str, parts: Parts) -> None:
@@ -79,13 +85,13 @@ def _write(folder: Path, key: str, parts: Parts) -> None:
     write_whole(folder / f"{key}.npz", saver(small))
 
 
-def saver(value: Array | dict[str, Array]) -> Callable[[Path], None]:
+def saver(value: Array | dict[str, Any]) -> Callable[[Path], None]:
     """Writes an array as ``.npy``, or several as ``.npz``, down to the disk."""
 
     def save(path: Path) -> None:
         with path.open("wb") as file:
             if isinstance(value, dict):
-                np.savez(file, allow_pickle=False, **value)
+                np.savez(file, **value)
             else:
                 np.save(file, value, allow_pickle=False)
             file.flush()
