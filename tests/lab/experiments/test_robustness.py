@@ -117,5 +117,5 @@ def test_curve_is_the_share_that_reaches():
     def share(arm: str, accuracy: float) -> float:
         return rows.filter(arm=arm, accuracy=accuracy)["share"].item()
 
-    assert [share("with", a) for a in (0.2, 0.21, 0.5, 0.61)] == pytest.approx([1, 2 / 3, 1 / 3, 0])
-    assert [share("without", a) for a in (0.0, 0.01, 1.0)] == pytest.approx([1, 1 / 3, 1 / 3])
+    assert [share("with", a) for a in (0.2, 0.22, 0.5, 0.62)] == pytest.approx([1, 2 / 3, 1 / 3, 0])
+    assert [share("without", a) for a in (0.0, 0.02, 1.0)] == pytest.approx([1, 1 / 3, 1 / 3])

@@ -28,7 +28,7 @@ __all__ = ["EXPERIMENT", "measure"]
 NEAR = 0.05  # of the best accuracy that was found
 CARELESS = 3.0
 POINT = 0.01
-ACCURACIES = [share / 100 for share in range(101)]
+ACCURACIES = [step / 50 for step in range(51)]
 NOTHING = Finding("undecided", estimate([math.nan]), "no draw was like that")
 PAPER = "Ioffe & Szegedy 2015, {}, https://arxiv.org/abs/1502.03167"
 
