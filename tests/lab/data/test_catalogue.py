@@ -21,6 +21,7 @@ def test_every_entry_says_where_it_comes_from():
         assert re.fullmatch("[a-z0-9_]+", name)
         assert entry.origin.startswith("http")
         assert entry.licence
+        assert f"``{name}``" in load.__doc__
         assert (entry.made is None) == bool(entry.sources)
         for source in entry.sources:
             assert len(source.sha256) in (0, len(source.files))

@@ -1,4 +1,4 @@
-"""Datasets from the Hugging Face Hub, by its own library: what was begun goes on from there."""
+"""Datasets from the Hugging Face Hub, by its own library: it resumes, and keeps whole files."""
 
 import hashlib
 from pathlib import Path
@@ -67,7 +67,7 @@ def _files(name: str, entry: Entry, hub: Hub) -> Any:
     except Exception as error:  # of its own, of the Hub's client, of the client's client
         rule = f"https://huggingface.co/datasets/{hub.repository} must be in reach"
         got = f"{type(error).__name__}: {error}".rstrip(".")
-        cure = f"Try again: what has come is kept. {_by_hand(entry)}"
+        cure = f"Try again: files that have come are kept. {_by_hand(entry)}"
         raise ConnectionError(explain(name, rule, got, cure)) from error
 
 
