@@ -148,8 +148,9 @@ EXPERIMENT = Experiment(
         ),
         Question(
             "An output that is normalised without weight and bias cannot be sure of anything.",
-            "Arithmetic: ten outputs of mean 0 and variance 1 tell ten classes alike in number "
-            "apart best at 3 and −1/3, a probability of 76 %",
+            "Ioffe & Szegedy 2015, section 3, https://arxiv.org/abs/1502.03167: normalising may "
+            "change what a layer can represent. Arithmetic: ten outputs of mean 0 and variance 1 "
+            "tell ten classes alike in number apart best at 3 and −1/3, a probability of 76 %",
             "holds if predictions have less than 80 % on average",
             _unsure,
         ),
