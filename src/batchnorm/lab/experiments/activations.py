@@ -1,7 +1,6 @@
 """What a convolutional network's activations do while it trains, with and without batch norm."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,9 +13,10 @@ from .._experiment import Experiment, Grid, Question
 from .._fit import accuracy, final, fit
 from .._looks import REACH, columns, fall, farthest, look
 from .._rules import above, at_best, below, differences, ratios, values
+from .._small_images import load_small
 from .._trial import Trial
 from ..claims import Finding
-from ..data import Dataset, load
+from ..data import Dataset
 from ..models import ConvNet
 from ..summary import estimate
 from ..words import factor, percent, points
@@ -57,11 +57,6 @@ def measure(trial: Trial, data: Dataset) -> dict[str, Any]:
         "silent": looks[-1].silent,
         **columns(looks),
     }
-
-
-def _load(name: str, folder: Path | None) -> Dataset:
-    """The larger images at half their height and width."""
-    return load(name, folder, size={"mnist": 14, "cifar10": 16}.get(name), test=2000)
 
 
 def _best(frame: pl.DataFrame) -> pl.DataFrame:
@@ -231,5 +226,5 @@ EXPERIMENT = Experiment(
             rows=_curves,
         ),
     ),
-    load=_load,
+    load=load_small,
 )

@@ -1,7 +1,6 @@
 """Six norms over batch sizes: which of them need a large batch."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import polars as pl
 
@@ -10,9 +9,10 @@ from .._experiment import Experiment, Grid, Question
 from .._fit import accuracy, final, fit
 from .._norms import NORMS, ghost
 from .._rules import above, at_best, between, differences, values
+from .._small_images import load_small
 from .._trial import Trial, Value
 from ..claims import Finding
-from ..data import Dataset, load
+from ..data import Dataset
 from ..models import ConvNet
 from ..summary import Estimate, estimate
 from ..words import points
@@ -24,14 +24,8 @@ USUALLY, SMALLEST, LARGEST = pl.lit(USUAL), pl.col("batch").min(), pl.col("batch
 GHOST = 16
 MOMENTUM = 0.9
 POINT = 0.01
-SIZES = {"mnist": 14, "cifar10": 16}
 HE = "Wu & He 2018, {}, https://arxiv.org/abs/1803.08494"
 CURVE = "section 4.1, table 2 and figure 5"
-
-
-def _load(name: str, folder: Path | None) -> Dataset:
-    """Half the height and width of the larger images: four times the trials."""
-    return load(name, folder, size=SIZES.get(name), test=2000)
 
 
 def measure(trial: Trial, data: Dataset) -> dict[str, float]:
@@ -227,5 +221,5 @@ EXPERIMENT = Experiment(
         ),
     ),
     keep=_keep,
-    load=_load,
+    load=load_small,
 )
