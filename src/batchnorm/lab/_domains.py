@@ -16,11 +16,11 @@ from .models import ConvNet
 __all__ = ["PAIRS", "DomainNet", "load_pair"]
 
 PAIRS = {
-    "digits+digits_m": ("digits", "digits_m", 8),
-    "mnist+mnist_m": ("mnist", "mnist_m", 16),
-    "mnist+svhn": ("mnist", "svhn", 16),
+    "digits+digits_m": ("Digits, plain and in photographs", 8),
+    "mnist+mnist_m": ("MNIST and MNIST-M", 16),
+    "mnist+svhn": ("MNIST and SVHN", 16),
 }
-"""By name: both datasets, and the width and height of the images."""
+"""By the names of both datasets: a title, and the width and height of the images."""
 
 
 def load_pair(name: str, folder: Path | None = None) -> Dataset:
@@ -43,13 +43,13 @@ def load_pair(name: str, folder: Path | None = None) -> Dataset:
     if name not in PAIRS:
         rule, cure = "the pair must be known", f"Use one of {', '.join(PAIRS)}"
         raise ValueError(explain("load_pair", rule, repr(name), cure))
-    *names, size = PAIRS[name]
-    first, second = (load(part, folder, size=size) for part in names)
+    title, size = PAIRS[name]
+    first, second = (load(part, folder, size=size) for part in name.split("+"))
 
     return replace(
         first,
         name=name,
-        title=f"{first.title} and {second.title}",
+        title=title,
         preparation=f"pairs of {size}×{size} colour images, even numbers of {first.title} with "
         f"odd ones of {second.title}; grey is repeated",
         x_train=_paired(_coloured(first.x_train), _coloured(second.x_train)),

@@ -124,15 +124,6 @@ QUESTIONS = (
 
 CHARTS = (
     Chart(
-        "training",
-        "Accuracy over training",
-        "Mean of both domains, in eval mode, on the test part.",
-        "lines",
-        Axis("step", "steps"),
-        Axis("curve", "test accuracy", format=".0%"),
-        rows=_looks,
-    ),
-    Chart(
         "modes",
         "Training mode and eval mode",
         "The same networks by the statistics of the test batch and by running statistics; only the "
@@ -141,6 +132,15 @@ CHARTS = (
         Axis("mode", "mode", scale="ordinal"),
         Axis("share", "test accuracy", format=".0%"),
         rows=_modes,
+    ),
+    Chart(
+        "training",
+        "Accuracy over training",
+        "Mean of both domains, in eval mode, on the test part.",
+        "lines",
+        Axis("step", "steps"),
+        Axis("curve", "test accuracy", format=".0%"),
+        rows=_looks,
     ),
     Chart(
         "domains",

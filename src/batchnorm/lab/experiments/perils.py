@@ -130,7 +130,7 @@ EXPERIMENT = Experiment(
         "recalibrated": "recalibrated for each domain",
     },
     budgets={
-        "smoke": _grid(2, 40, 3, "digits+digits_m"),
+        "smoke": _grid(2, 20, 3, "digits+digits_m"),
         "default": replace(
             _grid(5, 400, 60, "digits+digits_m", "mnist+mnist_m", "mnist+svhn"),
             by_dataset={"digits+digits_m": {"steps": (200,)}},
