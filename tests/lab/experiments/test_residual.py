@@ -40,6 +40,12 @@ def test_branches_are_as_large_as_the_paper_derives():
     assert _branches(plain, X)[4:] == pytest.approx([1.0] * 12, rel=0.5)
 
 
+def test_a_block_that_halves_the_size_is_measured_too():
+    made = PreActivationResNet(None, seed=3, depths=(1, 2), width=8, channels=1)
+
+    assert len(_branches(made, X)) == 3
+
+
 def test_looking_at_branches_moves_no_statistics():
     made = net(1, batchnorm.BatchNorm2d)
     before = {name: value.clone() for name, value in made.state_dict().items()}
@@ -62,7 +68,7 @@ def test_every_block_is_measured(arm):
     settings = {"depth": 2, "lr": 0.01, "steps": 2}
     found = measure(Trial("residual", arm, "digits", data.digest, 0, settings), data)
 
-    assert found["block"] == [1, 2]
+    assert found["block"] == [1, 2, 3, 4, 5, 6]
     assert found["last"] == found["branch"][-1]
 
 

@@ -164,7 +164,7 @@ def _grid(
 
 
 SMOKE = _grid(2, 4, {"modules": "3a 3c", "steps": 4, "every": 2})
-DEFAULT = _grid(3, 80, {"steps": 100, "every": 10}, cifar10={"steps": 140})
+DEFAULT = _grid(3, 80, {"steps": 90, "every": 5}, cifar10={"steps": 125})
 FULL = _grid(
     10,
     60_000,
@@ -208,5 +208,5 @@ EXPERIMENT = Experiment(
     questions=QUESTIONS,
     charts=CHARTS,
     keep=_keep,
-    load=partial(load, train=20_000, test=500),
+    load=partial(load, train=20_000, test=300),
 )

@@ -1,12 +1,12 @@
 """Residual networks of several depths with batch norm, without, and with a scalar instead."""
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import batchnorm
 
@@ -25,6 +25,7 @@ from ..words import factor, points
 
 __all__ = ["EXPERIMENT", "measure"]
 
+STAGES = 3
 WIDTH = 8
 MOMENTUM = 0.9
 BATCH = 32
@@ -40,7 +41,7 @@ def measure(trial: Trial, data: Dataset) -> dict[str, Any]:
     net = PreActivationResNet(
         batchnorm.BatchNorm2d if trial.arm == "batch" else None,
         seed=trial.seed,
-        depths=(trial["depth"],),
+        depths=(trial["depth"],) * STAGES,
         width=WIDTH,
         channels=data.shape[0],
         classes=data.classes,
@@ -56,6 +57,7 @@ def measure(trial: Trial, data: Dataset) -> dict[str, Any]:
         seed=trial.seed,
         batch_size=BATCH,
         momentum=MOMENTUM,
+        schedule=lambda done: 1 - done,
     )
 
     return {
@@ -70,15 +72,17 @@ def measure(trial: Trial, data: Dataset) -> dict[str, Any]:
 @torch.no_grad()
 def _branches(net: PreActivationResNet, x: Tensor) -> list[float]:
     """Of each block: the spread of what its branch adds over that of what it is added to."""
+    added: list[Tensor] = []
     found: list[float] = []
-    hooks = [
-        block.register_forward_hook(
-            lambda _, inputs, output: found.append(
-                float((output - inputs[0]).std() / inputs[0].std())
-            )
-        )
-        for block in net.modules()
-        if isinstance(block, PreActivationBlock)
+
+    def compare(_block: nn.Module, _inputs: object, output: Tensor) -> None:
+        found.append(float(added[-1].std() / (output - added[-1]).std()))
+
+    blocks = [block for block in net.modules() if isinstance(block, PreActivationBlock)]
+    hooks = [block.register_forward_hook(compare) for block in blocks]
+    hooks += [
+        block.body.register_forward_hook(lambda _, __, output: added.append(output))
+        for block in blocks
     ]
     try:
         with still(net):
@@ -88,11 +92,6 @@ def _branches(net: PreActivationResNet, x: Tensor) -> list[float]:
             hook.remove()
 
     return found
-
-
-def _load(name: str, folder: Path | None) -> Dataset:
-    """Images of 8×8, as the digits are; CIFAR-10 of 16×16."""
-    return load(name, folder, size={"mnist": 8, "cifar10": 16}.get(name), test=1000)
 
 
 def _best(frame: pl.DataFrame) -> pl.DataFrame:
@@ -106,7 +105,7 @@ def _ahead(arm: str, other: str, depth: pl.Expr) -> Callable[[pl.DataFrame], Fin
         blocks = frame.select(depth).item()
         found = differences(_best(frame), "accuracy", arm, other, depth=blocks)
 
-        return above(found, 0.0, f"{{}} points with {blocks} blocks", points)
+        return above(found, 0.0, f"{{}} points with {STAGES * blocks} blocks", points)
 
     return judge
 
@@ -115,7 +114,7 @@ def _stands_in(frame: pl.DataFrame) -> Finding:
     blocks = frame.select(DEEPEST).item()
     behind = differences(_best(frame), "accuracy", "batch", "scalar", depth=blocks)
 
-    return below(behind, BEHIND, f"{{}} points behind with {blocks} blocks", points)
+    return below(behind, BEHIND, f"{{}} points behind with {STAGES * blocks} blocks", points)
 
 
 def _branch(frame: pl.DataFrame, arm: str, expected: Callable[[int], float]) -> Finding:
@@ -123,7 +122,7 @@ def _branch(frame: pl.DataFrame, arm: str, expected: Callable[[int], float]) -> 
     blocks = frame.select(DEEPEST).item()
     found = values(frame, "last", arm, depth=blocks)
     off = ratio([value / expected(blocks) for value in found])
-    text = f"{{}} times what is expected at block {blocks}, {factor(expected(blocks))}"
+    text = f"{{}} times what is expected, {factor(expected(blocks))} of the skip connection"
 
     return between(off, 1 / NEAR, NEAR, text, factor)
 
@@ -144,7 +143,7 @@ def _blocks(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _grid(seeds: int, steps: int, seconds: float, depths: tuple[int, ...], *datasets: str) -> Grid:
-    settings = {"depth": depths, "lr": (0.001, 0.01, 0.1), "steps": (steps,)}
+    settings = {"depth": depths, "lr": (0.01, 0.1), "steps": (steps,)}
 
     return Grid(seeds, ("digits", *datasets), settings, seconds)
 
@@ -152,20 +151,20 @@ def _grid(seeds: int, steps: int, seconds: float, depths: tuple[int, ...], *data
 EXPERIMENT = Experiment(
     name="residual",
     title="Residual networks with and without",
-    about="Pre-activation residual networks of one stage: blocks of two 3×3 convolutions with "
+    about="Pre-activation residual networks of three stages: blocks of two 3×3 convolutions with "
     "batch norm and a ReLU before each, without any norm, and without norm but with a scalar that "
-    "starts at zero on each branch (SkipInit). SGD with momentum 0.9 at three rates; each network "
-    "at each depth has the one with the lowest training loss. Before training, what each block "
-    "adds is compared with what it is added to.",
+    "starts at zero on each branch (SkipInit). SGD with momentum 0.9 at rates that fall to zero; "
+    "each network at each depth has the one with the lowest training loss. Before training, what "
+    "each block adds is compared with what it is added to.",
     arms={
         "none": "no norm",
         "batch": "batch norm",
         "scalar": "a scalar from zero (SkipInit)",
     },
     budgets={
-        "smoke": _grid(2, 10, 4, (1, 3)),
-        "default": _grid(3, 80, 45, (4, 20), "mnist"),
-        "full": _grid(10, 3000, 40_000, (4, 16, 64), "mnist", "cifar10"),
+        "smoke": _grid(2, 10, 4, (1, 2)),
+        "default": _grid(3, 130, 45, (1, 4), "mnist"),
+        "full": _grid(10, 3000, 40_000, (1, 4, 16), "mnist", "cifar10"),
     },
     measure=measure,
     measured={
@@ -173,13 +172,13 @@ EXPERIMENT = Experiment(
         "loss": "training loss (nats), mean of the last tenth of the steps; inf if it diverged",
         "last": "spread of what the last block’s branch adds, relative to that of what it is added "
         "to, before training",
-        "block": "1 the first",
+        "block": "1 the first, through all stages",
         "branch": "the same for every block",
     },
     questions=(
         Question(
-            "At the start batch norm makes residual branches small: at block ℓ about 1/√ℓ of the "
-            "skip connection.",
+            "At the start batch norm makes residual branches small: in the ℓ-th block of a stage "
+            "about 1/√ℓ of the skip connection.",
             DE.format("abstract"),
             "holds if the last branch of the deepest network is within a factor of two of that",
             _small_branches,
@@ -222,7 +221,7 @@ EXPERIMENT = Experiment(
             title="Accuracy over depth",
             caption="Test accuracy at each network’s best rate.",
             mark="lines",
-            x=Axis("depth", "blocks", scale="log"),
+            x=Axis("depth", "blocks per stage", scale="log"),
             y=Axis("accuracy", "test accuracy", format=".0%"),
             rows=_best,
         ),
@@ -230,7 +229,7 @@ EXPERIMENT = Experiment(
             key="branches",
             title="What each block adds, before training",
             caption="Spread of what the branch adds over the spread of what it is added to, in the "
-            "deepest network. With batch norm 1/√ℓ is expected at block ℓ, without 1.",
+            "deepest network. With batch norm 1/√ℓ is expected at a stage’s ℓ-th block, without 1.",
             mark="lines",
             x=Axis("block", "block"),
             y=Axis("branch", "branch over skip connection"),
@@ -239,13 +238,13 @@ EXPERIMENT = Experiment(
         Chart(
             key="rates",
             title="Accuracy over rates",
-            caption="Test accuracy at every rate, by number of blocks.",
+            caption="Test accuracy at every rate.",
             mark="lines",
             x=Axis("lr", "learning rate", scale="log"),
             y=Axis("accuracy", "test accuracy", format=".0%"),
             columns="blocks",
-            rows=lambda frame: frame.with_columns(blocks=pl.format("{} blocks", "depth")),
+            rows=lambda frame: frame.with_columns(blocks=pl.format("{} blocks per stage", "depth")),
         ),
     ),
-    load=_load,
+    load=partial(load, train=5000, test=1000, size=8, standard=True),
 )
