@@ -8,6 +8,7 @@ import polars as pl
 
 from .._errors import explain
 from ._record import StudyRecord, record_of
+from ._registry import every
 from ._study import Study
 from ._whole import write_whole
 
@@ -57,12 +58,14 @@ def save(studies: Iterable[Study], folder: Path) -> list[Path]:
 
 
 def load(folder: Path) -> list[StudyRecord]:
-    """What :func:`save` wrote, by name.
+    """What :func:`save` wrote, in the order of ``lab list``; others follow by name.
 
     Raises:
         ValueError: there is nothing, or a file of another version.
     """
-    found = [_read(path) for path in sorted(folder.glob("*/result.json"))]
+    paths = {path.parent.name: path for path in sorted(folder.glob("*/result.json"))}
+    ordered = [name for name in every() if name in paths]
+    found = [_read(paths[name]) for name in dict.fromkeys([*ordered, *paths])]
     if not found:
         rule, cure = "the folder must hold results", "Run batchnorm lab run first, or name --out"
         raise ValueError(explain("lab report", rule, f"none in '{folder}'", cure))

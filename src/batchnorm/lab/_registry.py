@@ -19,8 +19,9 @@ def every() -> dict[str, Experiment]:
         True
     """
     package = import_module(".experiments", __package__)
-    names = (found.name for found in pkgutil.iter_modules(package.__path__))
-    modules = (import_module(f".{name}", package.__name__) for name in names)
+    names = {found.name for found in pkgutil.iter_modules(package.__path__)}
+    ordered = [*package.FIRST_TO_LAST, *sorted(names.difference(package.FIRST_TO_LAST))]
+    modules = (import_module(f".{name}", package.__name__) for name in ordered)
     found = (getattr(module, "EXPERIMENT", None) for module in modules)
 
     return {experiment.name: experiment for experiment in found if experiment is not None}
