@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+import vl_convert
 
 from batchnorm.lab import Chart
 from batchnorm.lab._files import save
@@ -16,7 +17,7 @@ from batchnorm.lab._series import picture
 from batchnorm.lab.renderers.report import report
 from batchnorm.lab.renderers.report._frame import FEW
 from batchnorm.lab.renderers.report._looks import COLOURS, DASHES, SHAPES
-from batchnorm.lab.renderers.report._page import pieces, render, sections
+from batchnorm.lab.renderers.report._page import pieces, sections
 from batchnorm.lab.renderers.report._spec import spec
 from batchnorm.lab.renderers.report._tables import MOST, means
 from batchnorm.lab.renderers.report._words import described, numbers
@@ -27,8 +28,10 @@ PAPERS = "#ffffff", "#14171c"
 
 
 @pytest.fixture(scope="module")
-def text():
-    return render(sections([record_of(study()), record_of(study(experiment("other", "Other")))]))
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    report([study(), study(experiment("other", "Other"))], path)
+    return path.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +288,23 @@ def test_report_of_a_folder_is_that_of_its_studies_with_pictures(tmp_path):
         start = path.read_bytes()[:8]
         assert start.startswith(b"<svg " if path.suffix == ".svg" else b"\x89PNG\r\n\x1a\n")
         assert path.suffix == ".png" or "<img" not in path.read_text()
+
+
+def test_only_charts_that_changed_are_drawn_again(tmp_path, monkeypatch):
+    made = study(replace(experiment(), charts=CHARTS[1:3]))
+    *_, picture = report(made, tmp_path / "a.html")
+    first = (tmp_path / "a.html").read_text()
+    picture.unlink()
+    drawn = []
+    svg_of = vl_convert.vegalite_to_svg
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda v: drawn.append(v) or svg_of(v))
+
+    report(made, tmp_path / "a.html")
+
+    titles = [spec.get("title") for spec in drawn]
+    assert titles == ["By rate", None]  # the one whose picture is gone, and the small picture
+    assert picture.exists()
+    assert (tmp_path / "a.html").read_text() == first
 
 
 def test_a_study_without_charts_has_a_page(tmp_path):

@@ -10,7 +10,7 @@ import polars as pl
 from .._errors import explain
 from ._chart import Chart
 
-__all__ = ["Panel", "Picture", "Series", "picture"]
+__all__ = ["POINTS", "Panel", "Picture", "Series", "picture", "thinned"]
 
 POINTS = 100
 """Of a series: more are finer than a screen and make the page heavy."""
@@ -192,14 +192,15 @@ def _series(
 ) -> Series:
     points = [(label, *found[key, x]) for x, label in places.items() if (key, x) in found]
     log = (chart.value or chart.y).scale == "log"
-    points = [(x, *(_short(n, log) for n in numbers)) for x, *numbers in _thinned(points)]
+    points = [(x, *(_short(n, log) for n in numbers)) for x, *numbers in thinned(points, POINTS)]
     x, mean, low, high = zip(*points, strict=True) if points else ((), (), (), ())
 
     return Series(name, x, mean, low, high)
 
 
-def _thinned(points: Sequence[Any]) -> Sequence[Any]:
-    every = -(-len(points) // POINTS) or 1
+def thinned(points: Sequence[Any], most: int) -> Sequence[Any]:
+    """About `most` of them, the first and the last among them."""
+    every = -(-len(points) // most) or 1
 
     return [*points[:-1:every], *points[-1:]]
 

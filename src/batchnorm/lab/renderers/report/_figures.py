@@ -1,14 +1,9 @@
 """Charts as the page shows them."""
 
-import base64
-import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
-import vl_convert
 
 from ..._series import Panel, Picture
 from .._table import Table
@@ -17,29 +12,12 @@ from ._looks import DASHES, GLYPHS, SHAPES, colour_of
 from ._spec import rows_of, spec
 from ._words import described, numbers
 
-__all__ = ["Entry", "Shown", "ShownPanel", "thumbnail"]
+__all__ = ["STILL", "Entry", "Shown", "ShownPanel"]
 
-AXIS = "#7b8390"
-FONT = "DejaVu Sans, Liberation Sans, Helvetica, Arial, sans-serif"
-PICTURE = {
-    "font": FONT,
-    "aria": False,  # a picture has one text for all
-    "view": {"stroke": None},
-    "axis": {"gridColor": "#e8e8e8", "domainColor": "#888", "tickColor": "#888"}
-    | {"titleFontWeight": "normal"},
-    "legend": {"symbolStrokeWidth": 2.5, "symbolSize": 150, "titleFontWeight": "normal"},
-    "title": {"anchor": "start", "fontSize": 12},
-    "rule": {"color": "#333"},
-}
-THUMBNAIL = {"aria": False, "view": {"stroke": AXIS, "strokeOpacity": 0.6}, "rule": {"color": AXIS}}
 MOST = 3
 """Panels beside each other."""
-TAG = re.compile(r"<[^>]+>")
-NOISE = re.compile(
-    r' (?:class|role|aria-[a-z]+|pointer-events|font-family|xmlns:xlink)="[^"]*"| opacity="1"'
-)
-IDS = re.compile(r"\b(?:gradient_|clip)\d+")
-DIGITS = re.compile(r"(\d\.\d)\d+")
+STILL = 40
+"""Points of a series: a picture is small."""
 
 
 @dataclass(frozen=True)
@@ -164,52 +142,14 @@ class Shown:
     def _of(self, dataset: str) -> list[Panel]:
         return [panel for panel in self.picture.panels if panel.dataset == dataset]
 
-    @cached_property
-    def svg(self) -> str:
-        """All panels as one picture on white."""
+    @property
+    def still(self) -> dict[str, Any]:
+        """All panels as one picture: a specification with its data."""
         panels = [
             spec(self.picture, self._of(panel.dataset), "picture")
-            | {"data": {"values": rows_of(panel)}, "width": 260, "height": 190}
+            | {"data": {"values": rows_of(panel, STILL)}, "width": 260, "height": 190}
             | {"title": {"text": shown.title, "limit": 320}}
             for panel, shown in zip(self.picture.panels, self.panels, strict=True)
         ]
-        whole: dict[str, Any] = {"concat": panels, "columns": self.across}
 
-        return _svg(
-            whole | {"config": PICTURE, "background": "white", "padding": 12, "title": self.title}
-        )
-
-    @property
-    def still(self) -> str:
-        """The same as an address of data, for browsers without scripts."""
-        return _address(self.svg)
-
-
-def thumbnail(pictures: Iterable[Picture]) -> str | None:
-    """The first panel of the first chart that has one, small and without axes."""
-    for picture in pictures:
-        for panel in picture.panels:
-            made = spec(picture, [panel], "thumbnail") | {"data": {"values": rows_of(panel)}}
-            size = {"width": 170, "height": 100, "padding": 2, "background": "transparent"}
-            return _address(_svg(made | size | {"config": THUMBNAIL}))
-
-    return None
-
-
-def _svg(whole: dict[str, Any]) -> str:
-    """Without what only scripts and readers of the screen use, a third of it."""
-    drawn = TAG.sub(_plain_tag, vl_convert.vegalite_to_svg(whole))
-    # Numbers that count on from drawing to drawing.
-    ranks = {name: f"part{rank}" for rank, name in enumerate(dict.fromkeys(IDS.findall(drawn)))}
-    drawn = IDS.sub(lambda name: ranks[name[0]], drawn)
-
-    return drawn.replace("<svg", f'<svg font-family="{FONT}"', 1)
-
-
-def _plain_tag(tag: re.Match[str]) -> str:
-    """With coordinates to a tenth of a pixel."""
-    return DIGITS.sub(r"\1", NOISE.sub("", tag[0]))
-
-
-def _address(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+        return {"concat": panels, "columns": self.across, "title": self.title}

@@ -7,7 +7,7 @@ from ..._chart import Axis
 from ..._series import Panel, Picture
 from ._looks import COLOURS, DASHES, SHAPES, looks
 
-__all__ = ["FEW", "Frame", "Spec", "Use", "present", "tells_apart"]
+__all__ = ["Frame", "Spec", "Use", "present", "tells_apart"]
 
 Spec = dict[str, Any]
 Use = Literal["page", "picture", "thumbnail"]
@@ -45,6 +45,16 @@ class Frame:
     def length(self) -> int:
         """Points of the longest series."""
         return max(len(one.x) for panel in self.panels for one in panel.series)
+
+    @property
+    def lined(self) -> bool:
+        """Series are lines."""
+        return self.chart.mark in ("lines", "bands")
+
+    @property
+    def dotted(self) -> bool:
+        """They are lines with points that are seen."""
+        return self.lined and self.length <= FEW and self.use != "thumbnail"
 
     @property
     def apart(self) -> bool:
@@ -139,7 +149,10 @@ class Frame:
         if self.use == "picture" and tells_apart(self.picture):
             legend = {"title": None, "orient": "top", "columns": 3, "labelLimit": 260}
             legend |= {"values": present(self.picture)}
-            legend |= {"symbolType": "stroke"} if self.chart.mark in ("lines", "bands") else {}
+            if self.dotted:
+                legend["symbolStrokeWidth"] = 0
+            elif self.lined:
+                legend["symbolType"] = "stroke"
         scale = looks(self.picture.names, kinds)
 
         return {"field": "series", "type": "nominal", "scale": scale, "legend": legend}

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,8 @@ from ...claims import Verdict
 from .._page import assemble
 from .._table import Table
 from ..console import MARKS
-from ._figures import Shown, thumbnail
+from ._drawing import address, thumbnail
+from ._figures import Shown
 from ._tables import intervals, means
 
 __all__ = ["Section", "render", "sections"]
@@ -84,8 +85,13 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
 
 
-def render(found: Sequence[Section]) -> str:
-    """The page, as text."""
+def render(found: Sequence[Section], stills: Mapping[str, str]) -> str:
+    """The page, as text.
+
+    Args:
+        found: its parts.
+        stills: every chart as SVG, by key; for browsers without scripts.
+    """
     records = [section.record for section in found]
 
     return assemble(
@@ -94,6 +100,7 @@ def render(found: Sequence[Section]) -> str:
         styles=("report.css", "lab.css"),
         scripts=("charts.js", "lab.js"),
         specs={figure.key: figure.drawn for section in found for figure in section.figures},
+        stills={key: address(svg) for key, svg in stills.items()},
         sections=found,
         counts=_counts(records),
         total=sum(len(record.claims) for record in records),

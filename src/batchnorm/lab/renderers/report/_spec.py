@@ -6,18 +6,24 @@ Written as it is: a report has a hundred charts, and Altair takes 45 ms to check
 from collections.abc import Callable, Iterator, Sequence
 
 from ..._chart import Mark
-from ..._series import Panel, Picture
-from ._frame import FEW, Frame, Spec, Use
+from ..._series import POINTS, Panel, Picture, thinned
+from ._frame import Frame, Spec, Use
 
 __all__ = ["rows_of", "spec"]
 
 SEEDS = ("mean", "lowest seed", "highest seed")
 
 
-def rows_of(panel: Panel) -> list[Spec]:
-    """The data of a panel: a row for each series, its numbers as lists."""
+def rows_of(panel: Panel, most: int = POINTS) -> list[Spec]:
+    """The data of a panel: a row for each series, its numbers as lists.
+
+    Args:
+        panel: which.
+        most: points of a series.
+    """
     return [
-        {"series": one.label, "x": one.x, "mean": one.mean, "low": one.low, "high": one.high}
+        {"series": one.label}
+        | {name: thinned(getattr(one, name), most) for name in ("x", "mean", "low", "high")}
         for one in panel.series
     ]
 
@@ -70,7 +76,7 @@ def _bands(frame: Frame) -> Iterator[Spec]:
 def _touched(frame: Frame, *names: str) -> Iterator[Spec]:
     """Points to point at; seen where there are few."""
     place, told = frame.position("mean"), frame.tooltip(*names)
-    if frame.length <= FEW and frame.use != "thumbnail":
+    if frame.dotted:
         dot = {"filled": True, "size": 55}
         yield _layer("point", dot, place, frame.colour(), frame.shape(), told)
     elif frame.use == "page":
