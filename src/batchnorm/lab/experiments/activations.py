@@ -26,6 +26,7 @@ __all__ = ["EXPERIMENT", "measure"]
 WIDTHS = (8, 16, 32, 64)
 PROBED = 200
 LOOKS = 20
+LEAST = 1e-3  # a share that a picture tells from none
 FASTBOOK = (
     "Howard & Gugger 2020, chapter 13, "
     "https://github.com/fastai/fastbook/blob/master/13_convolutions.ipynb"
@@ -117,7 +118,12 @@ def _curves(frame: pl.DataFrame) -> pl.DataFrame:
 def _histograms(frame: pl.DataFrame) -> pl.DataFrame:
     counts = ["bin_step", "bin", "share"]
 
-    return _highest(frame).select("arm", "seed", *counts).explode(counts)
+    return (
+        _highest(frame)
+        .select("arm", "seed", *counts)
+        .explode(counts)
+        .with_columns(log_share=pl.col("share").clip(LEAST).log10())
+    )
 
 
 def _grid(seeds: int, steps: int, seconds: float, **own: int) -> Grid:
@@ -202,7 +208,7 @@ EXPERIMENT = Experiment(
             x=Axis("bin_step", "step", scale="ordinal"),
             y=Axis("bin", "activation", scale="ordinal"),
             columns="arm",
-            value=Axis("share", "share", format=".0%"),
+            value=Axis("log_share", "log₁₀ of the share", format=".1f"),
             rows=_histograms,
         ),
         Chart(

@@ -143,7 +143,7 @@ def _blocks(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _grid(seeds: int, steps: int, seconds: float, depths: tuple[int, ...], *datasets: str) -> Grid:
-    settings = {"depth": depths, "lr": (0.01, 0.1), "steps": (steps,)}
+    settings = {"depth": depths, "lr": (0.01, 0.03, 0.1), "steps": (steps,)}
 
     return Grid(seeds, ("digits", *datasets), settings, seconds)
 
@@ -162,8 +162,8 @@ EXPERIMENT = Experiment(
         "scalar": "a scalar from zero (SkipInit)",
     },
     budgets={
-        "smoke": _grid(2, 10, 4, (1, 2)),
-        "default": _grid(3, 130, 45, (1, 4), "mnist"),
+        "smoke": _grid(2, 6, 4, (1, 2)),
+        "default": _grid(3, 90, 45, (1, 4), "mnist"),
         "full": _grid(10, 3000, 40_000, (1, 4, 16), "mnist", "cifar10"),
     },
     measure=measure,
