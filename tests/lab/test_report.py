@@ -244,6 +244,21 @@ def test_means_are_by_arm_and_by_what_varies():
     assert row == ["no norm", "0.01", "50.0 % ± 2", "1 ± 0"]
 
 
+@pytest.mark.parametrize(
+    ("meaning", "shown"),
+    [
+        ("test accuracy", "50.0 % ± 2"),
+        ("share of the layers", "50.0 % ± 2"),
+        ("test accuracy, or minus the test loss", "0.5 ± 0.02"),
+        ("spread", "0.5 ± 0.02"),
+    ],
+)
+def test_shares_are_percentages(meaning, shown):
+    table = means(replace(record_of(study()), measured={"accuracy": meaning}), "near")
+
+    assert table.rows[0][2].replace("\N{NO-BREAK SPACE}", " ") == shown
+
+
 def test_means_of_hundreds_of_settings_are_cut_and_of_nan_are_said():
     many = MOST + 1
     trials = pl.DataFrame({"arm": ["none"] * many, "dataset": ["near"] * many, "seed": [0] * many})

@@ -15,7 +15,7 @@ __all__ = ["MOST", "intervals", "means"]
 
 MOST = 100
 """Rows of a table: a grid of hundreds is for programs."""
-SHARE = re.compile(r"^(?!.*\bloss\b).*\b(accuracy|accuracies|share)\b")
+SHARE = re.compile(r"^(?!.*\b(loss|or)\b).*\b(accuracy|accuracies|share)\b")
 IDENTITY = ("arm", "dataset", "seed")
 
 
@@ -84,4 +84,6 @@ def _cell(mean: float | None, spread: float | None, share: bool) -> str:
     if spread is None:
         return write(mean)
 
-    return f"{write(mean)} ± {100 * spread if share else spread:.2g}"
+    around = f"{100 * spread if share else spread:.2g}"
+
+    return f"{write(mean)} ± {around}".replace("-", "−")
