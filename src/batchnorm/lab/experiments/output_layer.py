@@ -120,7 +120,7 @@ EXPERIMENT = Experiment(
     },
     budgets={
         "smoke": _grid(3, 40, (0.3,), 1, "digits"),
-        "default": _grid(5, 300, RATES, 12, "digits", "usps"),
+        "default": _grid(7, 300, RATES, 15, "digits", "usps"),
         "full": _grid(20, 10_000, RATES, 3000, "digits", "usps", "mnist"),
     },
     measure_together=measure,
