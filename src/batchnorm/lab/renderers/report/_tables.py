@@ -78,7 +78,9 @@ def _setting(value: object) -> str:
 
 
 def _cell(mean: float | None, spread: float | None, share: bool) -> str:
-    if mean is None or not math.isfinite(mean):
+    if mean is None:
+        return "—"
+    if not math.isfinite(mean):
         return "not finite"
     write: Callable[[float], str] = percent if share else number
     if spread is None:
