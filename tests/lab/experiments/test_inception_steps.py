@@ -103,9 +103,9 @@ def test_the_first_step_with_the_rivals_best_accuracy_counts():
         ("x5", "nothing", 100),
         ("x5", "rate", 60),
     ]
-    recipes = CHARTS[0].rows(frame)["recipe"].to_list()
-    assert recipes.count("x5") == 1
-    assert "x5, rate as it was" in recipes
+    networks = CHARTS[0].rows(frame)["network"].to_list()
+    assert networks.count("BN-x5") == 1
+    assert "BN-x5, rate as it was" in networks
 
 
 def test_a_network_that_diverged_at_once_has_all_of_its_steps():

@@ -9,8 +9,17 @@ from ..claims import Finding
 from ..summary import Estimate, estimate, ratio
 from ..words import factor, percent, points
 
-__all__ = ["CHARTS", "QUESTIONS", "reached"]
+__all__ = ["ARMS", "CHARTS", "QUESTIONS", "reached"]
 
+ARMS = {
+    "inception": "Inception",
+    "baseline": "BN-Baseline",
+    "x5": "BN-x5",
+    "x30": "BN-x30",
+    "x5-sigmoid": "BN-x5-Sigmoid",
+    "inception-x5": "Inception at 5 times the rate",
+    "inception-sigmoid": "Inception with sigmoid",
+}
 TABLE = "Ioffe & Szegedy 2015, section 4.2.2, figure 3, https://arxiv.org/abs/1502.03167"
 
 
@@ -94,13 +103,11 @@ def _too_fast(frame: pl.DataFrame) -> Finding:
 
 
 def _ladder(frame: pl.DataFrame) -> pl.DataFrame:
-    recipe = (
-        pl.when(pl.col("undone") == "nothing")
-        .then("arm")
-        .otherwise(pl.format("x5, {} as it was", "undone"))
-    )
+    label = pl.col("arm").replace_strict(ARMS)
+    undone = pl.format("{}, {} as it was", label, "undone")
+    whole = pl.col("undone") == "nothing"
 
-    return reached(frame).with_columns(recipe=recipe)
+    return reached(frame).with_columns(network=pl.when(whole).then(label).otherwise(undone))
 
 
 def _curves(frame: pl.DataFrame) -> pl.DataFrame:
@@ -177,7 +184,7 @@ CHARTS = (
         caption="The first tested step at which each network is as accurate as Inception of the "
         "same seed at its best. A bar that ends at the last step never gets there.",
         mark="bars",
-        x=Axis("recipe", "network", scale="ordinal"),
+        x=Axis("network", "network", scale="ordinal"),
         y=Axis("reach", "steps"),
         rows=_ladder,
     ),

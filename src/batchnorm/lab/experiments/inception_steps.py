@@ -16,7 +16,7 @@ from .._fit import accuracy, final, fit
 from .._trial import Trial, Value
 from ..data import Dataset, load
 from ..models import Inception
-from ._inception_claims import CHARTS, QUESTIONS
+from ._inception_claims import ARMS, CHARTS, QUESTIONS
 
 __all__ = ["EXPERIMENT", "measure"]
 
@@ -182,15 +182,7 @@ EXPERIMENT = Experiment(
     "Inception is that of 0.01, 0.03 and 0.1 at which its training loss is lowest without batch "
     "norm. By default five of the ten modules and images of 8×8; at the full budget all modules, "
     "images of 32×32, and each change of BN-x5 undone by itself.",
-    arms={
-        "inception": "Inception",
-        "baseline": "BN-Baseline",
-        "x5": "BN-x5",
-        "x30": "BN-x30",
-        "x5-sigmoid": "BN-x5-Sigmoid",
-        "inception-x5": "Inception at 5 times the rate",
-        "inception-sigmoid": "Inception with sigmoid",
-    },
+    arms=ARMS,
     budgets={
         "smoke": SMOKE,
         "default": DEFAULT,
