@@ -62,6 +62,7 @@ def test_verdict_follows_the_interval(values: list[float], expected: str):
         (words.factor(math.inf), "∞"),
         (words.power(3.6e-7), "4×10⁻⁷"),
         (words.power(0.0), "0"),
+        (words.power(-2e-3), "−2×10⁻³"),
     ],
 )
 def test_numbers_in_words(text: str, expected: str):

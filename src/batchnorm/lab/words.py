@@ -56,7 +56,7 @@ def power(value: float) -> str:
     if not value or not math.isfinite(value):
         return factor(value) if value else "0"
     digit, exponent = f"{value:.0e}".split("e")
-    return f"{digit}×10{str(int(exponent)).translate(RAISED)}"
+    return f"{digit}×10{str(int(exponent)).translate(RAISED)}".replace("-", "−")
 
 
 def plus_minus(found: Estimate) -> str:
