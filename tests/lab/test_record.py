@@ -92,6 +92,16 @@ def test_numbers_and_missing_ones_make_names_in_order():
     assert drawn.names == ("no", "yes")
 
 
+def test_labels_of_arms_stand_in_the_order_of_arms():
+    chart = replace(LINE, mark="bars", x=Axis("label", "label"))
+    labels = ["group norm", "no norm", "batch norm"]
+    arms = {"none": "no norm", "batch": "batch norm", "group": "group norm"}
+
+    drawn = picture(chart, frame(label=labels, y=[1, 2, 3]), arms)
+
+    assert drawn.order == tuple(arms.values())
+
+
 def test_long_series_are_thinned_to_their_end():
     series = only(LINE, frame(x=list(range(1234)), y=list(range(1234))))
 
@@ -198,6 +208,13 @@ def test_long_table_takes_nested_lists_and_no_settings():
         (1, 1, 4.0),
     ]
     assert set(table["settings"]) == {"{}"}
+
+
+def test_long_table_counts_what_is_true():
+    made = study()
+    record = replace(record_of(made), trials=made.trials.with_columns(good=pl.lit(True)))
+
+    assert set(long_table([record]).filter(measured="good")["value"]) == {1.0}
 
 
 def test_tables_are_written(tmp_path):

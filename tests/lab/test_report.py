@@ -180,6 +180,15 @@ def test_bars_lie_when_their_names_are_long_and_begin_at_zero():
     assert "yOffset" not in lying
 
 
+def test_bars_of_different_places_are_not_set_apart():
+    made = drawn(1)
+    other = replace(made, chart=replace(made.chart, x=replace(made.chart.x, field="label")))
+
+    bar = spec(other, other.panels, "page")["layer"][0]["encoding"]
+
+    assert "yOffset" not in bar
+
+
 def test_bars_on_a_logarithmic_axis_are_points():
     made = drawn(1)
     log = replace(made, chart=replace(made.chart, y=replace(made.chart.y, scale="log")))
@@ -250,6 +259,7 @@ def test_means_are_by_arm_and_by_what_varies():
         ("test accuracy", "50.0 % ± 2"),
         ("share of the layers", "50.0 % ± 2"),
         ("test accuracy, or minus the test loss", "0.5 ± 0.02"),
+        ("whether it trains", "50.0 % ± 2"),
         ("spread", "0.5 ± 0.02"),
     ],
 )

@@ -117,11 +117,15 @@ def _measured(record: StudyRecord) -> list[str]:
     other = {*IDENTITY, *record.settings}
     frame = record.trials.drop(other, strict=False)
 
-    return [name for name, kind in frame.schema.items() if _innermost(kind).is_numeric()]
+    return [name for name, kind in frame.schema.items() if _counts(kind)]
 
 
-def _innermost(kind: pl.DataType) -> pl.DataType:
-    return _innermost(kind.inner) if isinstance(kind, pl.List) else kind  # type: ignore[arg-type]
+def _counts(kind: pl.DataType) -> bool:
+    """Numbers, truth values, or lists of them."""
+    if isinstance(kind, pl.List):
+        return _counts(kind.inner)  # type: ignore[arg-type]
+
+    return kind.is_numeric() or kind == pl.Boolean
 
 
 def _numbers(record: StudyRecord, name: str) -> pl.DataFrame:

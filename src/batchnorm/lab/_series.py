@@ -162,7 +162,10 @@ def _labels(values: Iterable[Any], field: str | None, arms: Mapping[str, str]) -
     if field == "arm":
         found.sort(key=list(arms).index)
         return {arm: arms[str(arm)] for arm in found}
-    if all(isinstance(value, int | float | None) for value in found):
+    labels = list(arms.values())
+    if all(value in labels for value in found):
+        found.sort(key=labels.index)
+    elif all(isinstance(value, int | float | None) for value in found):
         found.sort(key=lambda value: (value is None, value))
 
     return {value: _words(value) for value in found}

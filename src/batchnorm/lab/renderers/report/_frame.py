@@ -59,9 +59,12 @@ class Frame:
     @property
     def apart(self) -> bool:
         """Several series share a place on an ordinal axis, and stand beside each other there."""
-        several = any(len(panel.series) > 1 for panel in self.panels)
+        places = [
+            [x for one in panel.series for x in one.x] if self.picture.order else []
+            for panel in self.panels
+        ]
 
-        return bool(self.picture.order) and several and self.chart.x.field != self.chart.colour
+        return any(len(set(found)) < len(found) for found in places)
 
     def position(self, start: str, end: str = "") -> Spec:
         """Where a mark stands, reaching from one number to another."""

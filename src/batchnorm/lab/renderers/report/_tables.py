@@ -15,7 +15,7 @@ __all__ = ["MOST", "intervals", "means"]
 
 MOST = 100
 """Rows of a table: a grid of hundreds is for programs."""
-SHARE = re.compile(r"^(?!.*\b(loss|or)\b).*\b(accuracy|accuracies|share)\b")
+SHARE = re.compile(r"^(?!.*\b(loss|or)\b).*\b(accuracy|accuracies|share|whether)\b")
 IDENTITY = ("arm", "dataset", "seed")
 
 
