@@ -41,6 +41,13 @@ def test_pairs_are_of_one_seed():
     assert ratios(FRAME, "x", "a", "b").values == (3.0, 3.0)
 
 
+def test_a_ratio_to_nothing_is_undecided():
+    still = FRAME.with_columns(x=pl.when(arm="b").then(0.0).otherwise("x"))
+
+    assert above(ratios(still, "x", "a", "b"), 1.0, "{}").verdict == "undecided"
+    assert above(ratios(still, "x", "b", "a"), 1.0, "{}").verdict == "undecided"
+
+
 RATES = pl.DataFrame(
     [
         ("a", 0, 0.1, "x", 3.0),

@@ -84,3 +84,11 @@ def test_shares_that_nothing_tells_apart_decide_nothing():
     assert (found.mean, found.low, found.high) == (0, 0, 0)
     assert verdict(found, 0) == "undecided"
     assert verdict(paired_shares([True], [False]), 0) == "undecided"
+
+
+@pytest.mark.parametrize("odd", [0.0, -1.0, math.nan, math.inf])
+def test_a_ratio_that_is_none_decides_nothing(odd):
+    found = ratio([2.0, odd])
+
+    assert verdict(found, 1) == "undecided"
+    assert words.interval(found) == "no interval"

@@ -49,7 +49,7 @@ def ratios(frame: pl.DataFrame, measured: str, arm: str, other: str, **settings:
     """`arm` over `other`, each pair of one seed; the mean is geometric."""
     mine, theirs = (values(frame, measured, name, **settings) for name in (arm, other))
 
-    return ratio([a / b for a, b in zip(mine, theirs, strict=True)])
+    return ratio([a / b if b else math.nan for a, b in zip(mine, theirs, strict=True)])
 
 
 def at_best(frame: pl.DataFrame, setting: str, by: str, per: Sequence[str] = ()) -> pl.DataFrame:

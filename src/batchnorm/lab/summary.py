@@ -59,12 +59,14 @@ def estimate(values: Sequence[float]) -> Estimate:
 def ratio(values: Sequence[float], *, grid: float = 1.0) -> Estimate:
     """Geometric mean of positive ratios, with the interval taken on the logarithm.
 
+    One that is not positive leaves everything open.
+
     Args:
         values: one ratio per seed.
         grid: factor by which a ratio may be off because its two numbers were read off a grid;
             the interval is that much wider at each end.
     """
-    logs = estimate([math.log(value) for value in values])
+    logs = estimate([math.log(value) if value > 0 else math.nan for value in values])
     low, high = math.exp(logs.low) / grid, math.exp(min(logs.high, 700.0)) * grid
     high = high if math.isfinite(logs.high) else math.inf
     return Estimate(math.exp(logs.mean), low, high, math.exp(logs.spread), tuple(values))

@@ -42,7 +42,7 @@ def count(number: float) -> str:
 def factor(value: float) -> str:
     """A ratio with about two digits, ``3.4`` or ``51``."""
     if not math.isfinite(value):
-        return "∞"
+        return "no number" if math.isnan(value) else "∞"
     return f"{value:,.0f}" if value >= 20 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
@@ -67,7 +67,7 @@ def plus_minus(found: Estimate) -> str:
 def interval(found: Estimate, write: Callable[[float], str] = factor) -> str:
     """The 95 % interval, ``95 % interval 2.1 to 3.4``."""
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
-        return "no interval from one seed"
+        return "no interval" + (" from one seed" if found.count == 1 else "")
     return f"95{SPACE}% interval {write(found.low)} to {write(found.high)}"
 
 
