@@ -63,7 +63,7 @@ def measure(trial: Trial, data: Dataset) -> dict[str, Any]:
     return {
         "accuracy": accuracy(net, data),
         "loss": final(losses, steps),
-        "last": branch[-1],
+        "last": branch[trial["depth"] - 1],
         "block": list(range(1, len(branch) + 1)),
         "branch": branch,
     }
@@ -118,7 +118,7 @@ def _stands_in(frame: pl.DataFrame) -> Finding:
 
 
 def _branch(frame: pl.DataFrame, arm: str, expected: Callable[[int], float]) -> Finding:
-    """Whether the last branch is as large as expected, within a factor."""
+    """Whether the first stage’s last branch is as large as expected, within a factor."""
     blocks = frame.select(DEEPEST).item()
     found = values(frame, "last", arm, depth=blocks)
     off = ratio([value / expected(blocks) for value in found])
@@ -170,24 +170,26 @@ EXPERIMENT = Experiment(
     measured={
         "accuracy": "test accuracy at the end",
         "loss": "training loss (nats), mean of the last tenth of the steps; inf if it diverged",
-        "last": "spread of what the last block’s branch adds, relative to that of what it is added "
-        "to, before training",
+        "last": "spread of what the branch of the first stage’s last block adds, relative to that "
+        "of what it is added to, before training; later stages have images so small that the zeros "
+        "around them matter",
         "block": "1 the first, through all stages",
-        "branch": "the same for every block",
+        "branch": "the same for each block",
     },
     questions=(
         Question(
             "At the start batch norm makes residual branches small: in the ℓ-th block of a stage "
             "about 1/√ℓ of the skip connection.",
             DE.format("abstract"),
-            "holds if the last branch of the deepest network is within a factor of two of that",
+            "holds if in the deepest network the first stage’s last branch is within a factor of "
+            "two of that",
             _small_branches,
         ),
         Question(
             "Without it branch and skip connection are alike at every depth.",
             DE.format("on networks without normalization"),
-            "holds if the last branch of the deepest network is within a factor of two of its skip "
-            "connection",
+            "holds if in the deepest network the first stage’s last branch is within a factor of "
+            "two of its skip connection",
             _equal_branches,
         ),
         Question(
