@@ -5,6 +5,8 @@ import json
 import math
 import re
 from dataclasses import replace
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
@@ -108,6 +110,15 @@ def test_hostile_text_stays_text(text):
     assert "<img src=x" not in text
     assert "<b>bold" not in text
     assert "javascript:" not in "".join(piece for piece, link in pieces("javascript:x") if link)
+
+
+def test_pictures_in_the_page_are_whole_and_end_no_attribute(page):
+    addresses = [attrs["src"] for attrs, _ in page.all("img")]
+
+    for address in addresses:
+        assert not set('"<>&\n') & set(address)
+        assert ElementTree.fromstring(unquote(address.partition(",")[2])).tag.endswith("svg")
+    assert len(addresses) == 2 + 2 * len(CHARTS)
 
 
 def test_every_panel_has_a_place_words_and_numbers(page):

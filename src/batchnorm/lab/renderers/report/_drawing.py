@@ -1,6 +1,5 @@
 """Charts as pictures."""
 
-import base64
 import hashlib
 import json
 import re
@@ -9,6 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import vl_convert
 
@@ -34,6 +34,7 @@ ON_WHITE = {
     "title": {"anchor": "start", "fontSize": 12},
     "rule": {"color": "#333"},
 }
+PLAIN = " ='/:;,()"
 SMALL = {"aria": False, "view": {"stroke": AXIS, "strokeOpacity": 0.6}, "rule": {"color": AXIS}}
 # What vega writes and nobody sees.
 UNSEEN = re.compile(r'<path d="(?:M0,0h[\d.]+v[\d.]+h-?[\d.]+Z)?"(?: display="none")?/>')
@@ -101,5 +102,10 @@ def _plain_tag(tag: re.Match[str]) -> str:
 
 
 def address(svg: str) -> str:
-    """The picture as an address of data."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    """The picture as an address of data, a sixth shorter than in base 64.
+
+    Nothing in it ends an attribute in double quotes or begins an element or an entity there.
+    """
+    text = svg.replace("'", "&#39;").replace('"', "'")
+
+    return f"data:image/svg+xml,{quote(text, safe=PLAIN)}"
