@@ -82,6 +82,15 @@ def test_logarithmic_axes_have_no_place_for_zero():
     assert series.mean == (None, 3.0)
 
 
+def test_series_of_numbers_say_what_they_count():
+    trials = frame(x=[1, 1], y=[1, 2], batch_size=[64, 8])
+
+    assert picture(replace(LINE, colour="batch_size"), trials, ARMS).names == (
+        "batch size 8",
+        "batch size 64",
+    )
+
+
 def test_numbers_and_missing_ones_make_names_in_order():
     chart = replace(LINE, mark="bars", x=Axis("x", "x"), colour="deep")
     trials = frame(x=[None, 0.5, 10.0], y=[1, 2, 3], deep=[True, True, False])
@@ -89,7 +98,7 @@ def test_numbers_and_missing_ones_make_names_in_order():
     drawn = picture(chart, trials, ARMS)
 
     assert drawn.order == ("0.5", "10", "none")
-    assert drawn.names == ("no", "yes")
+    assert drawn.names == ("deep no", "deep yes")
 
 
 def test_labels_of_arms_stand_in_the_order_of_arms():
@@ -107,6 +116,12 @@ def test_long_series_are_thinned_to_their_end():
 
     assert len(series.x) <= POINTS + 1
     assert (series.x[0], series.x[-1]) == (0, 1233)
+
+
+def test_names_are_never_thinned():
+    chart = replace(LINE, x=Axis("x", "x", "ordinal"))
+
+    assert len(only(chart, frame(x=list(range(300)), y=[1.0] * 300)).x) == 300
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import polars as pl
 from .._errors import explain
 from ._chart import Chart
 
-__all__ = ["POINTS", "Panel", "Picture", "Series", "picture", "thinned"]
+__all__ = ["POINTS", "Panel", "Picture", "Series", "picture", "spaced", "thinned"]
 
 POINTS = 100
 """Of a series: more are finer than a screen and make the page heavy."""
@@ -98,8 +98,8 @@ def picture(chart: Chart, trials: pl.DataFrame, arms: Mapping[str, str]) -> Pict
     columns = _labels(tidy["column"].to_list(), chart.columns, arms)
     field = _series_field(chart)
     names = _labels([*arms] if field == "arm" else tidy["series"].to_list(), field, arms)
-    if chart.mark == "heat" and not any(isinstance(value, str) for value in names):
-        names = dict(reversed(names.items()))  # the vertical axis goes up
+    if not any(isinstance(value, str) for value in names):
+        names = _numbered(names, chart)
     places = _labels(tidy["x"].to_list(), chart.x.field, arms)
     if not named:
         places = {x: x for x in sorted(x for x in places if x is not None and _drawable(chart, x))}
@@ -171,6 +171,19 @@ def _labels(values: Iterable[Any], field: str | None, arms: Mapping[str, str]) -
     return {value: _words(value) for value in found}
 
 
+def _numbered(names: dict[Any, str], chart: Chart) -> dict[Any, str]:
+    """Names that are numbers: upwards on the axis of a heat map, else with what they count."""
+    if chart.mark == "heat":
+        return dict(reversed(names.items()))
+
+    return {value: f"{spaced(chart.colour)} {name}" for value, name in names.items()}
+
+
+def spaced(field: str) -> str:
+    """A column in words."""
+    return field.replace("_", " ")
+
+
 def _words(value: object) -> str:
     if value is None:
         return "none"
@@ -195,7 +208,9 @@ def _series(
 ) -> Series:
     points = [(label, *found[key, x]) for x, label in places.items() if (key, x) in found]
     log = (chart.value or chart.y).scale == "log"
-    points = [(x, *(_short(n, log) for n in numbers)) for x, *numbers in thinned(points, POINTS)]
+    if chart.x.scale != "ordinal":
+        points = [*thinned(points, POINTS)]
+    points = [(x, *(_short(number, log) for number in numbers)) for x, *numbers in points]
     x, mean, low, high = zip(*points, strict=True) if points else ((), (), (), ())
 
     return Series(name, x, mean, low, high)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..._series import Panel, Picture
+from ..._series import Panel, Picture, spaced
 from .._table import Table
 from ._frame import present, tells_apart
 from ._looks import DASHES, GLYPHS, SHAPES, colour_of
@@ -95,7 +95,7 @@ class Shown:
     def _title(self, panel: Panel) -> str:
         parts, columns = [self.datasets[panel.dataset], panel.column], self.picture.chart.columns
         if columns not in (None, "arm") and not panel.column.startswith(str(columns)):
-            parts[1] = f"{columns} {panel.column}"
+            parts[1] = f"{spaced(str(columns))} {panel.column}"
 
         return ", ".join(part for part in parts if part)
 

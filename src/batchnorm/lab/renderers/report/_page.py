@@ -50,11 +50,6 @@ class Section:
         return f"{shown.title}. {shown.panels[0].alt}"
 
     @property
-    def counts(self) -> dict[Verdict, int]:
-        """Claims by verdict."""
-        return _counts([self.record])
-
-    @property
     def means(self) -> list[Table]:
         """A table for each dataset."""
         return [means(self.record, name) for name in self.record.datasets]
@@ -96,7 +91,6 @@ def render(found: Sequence[Section], stills: Mapping[str, str]) -> str:
 
     return assemble(
         "lab.html.j2",
-        [],
         styles=("report.css", "lab.css"),
         scripts=("charts.js", "lab.js"),
         specs={figure.key: figure.drawn for section in found for figure in section.figures},

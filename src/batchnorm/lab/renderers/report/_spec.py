@@ -4,9 +4,10 @@ Written as it is: a report has a hundred charts, and Altair takes 45 ms to check
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from ..._chart import Mark
-from ..._series import POINTS, Panel, Picture, thinned
+from ..._series import POINTS, Panel, Picture, Series, thinned
 from ._frame import Frame, Spec, Use
 
 __all__ = ["rows_of", "spec"]
@@ -23,9 +24,16 @@ def rows_of(panel: Panel, most: int = POINTS) -> list[Spec]:
     """
     return [
         {"series": one.label}
-        | {name: thinned(getattr(one, name), most) for name in ("x", "mean", "low", "high")}
+        | {name: _some(one, name, most) for name in ("x", "mean", "low", "high")}
         for one in panel.series
     ]
+
+
+def _some(one: Series, name: str, most: int) -> Sequence[Any]:
+    """All of them where the places have names."""
+    values: Sequence[Any] = getattr(one, name)
+
+    return values if isinstance(one.x[0], str) else thinned(values, most)
 
 
 def spec(picture: Picture, panels: Sequence[Panel], use: Use) -> Spec:
@@ -42,7 +50,7 @@ def spec(picture: Picture, panels: Sequence[Panel], use: Use) -> Spec:
         mark = "points"  # a bar would begin at zero
     made: Spec = {
         "transform": [{"flatten": ["x", "mean", "low", "high"]}],
-        "layer": list(MARKS[mark](Frame(picture, panels, use))),
+        "layer": list(DRAWN[mark](Frame(picture, panels, use))),
     }
     if use == "page" and mark != "heat":
         made["params"] = [{"name": "only", "value": ""}]
@@ -101,7 +109,7 @@ def _heat(frame: Frame) -> Iterator[Spec]:
     yield _layer("rect", {}, frame.cells(), frame.tooltip(*SEEDS))
 
 
-MARKS: dict[Mark, Callable[[Frame], Iterator[Spec]]] = {
+DRAWN: dict[Mark, Callable[[Frame], Iterator[Spec]]] = {
     "lines": _lines,
     "bands": _bands,
     "bars": _bars,
