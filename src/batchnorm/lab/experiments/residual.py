@@ -162,7 +162,7 @@ EXPERIMENT = Experiment(
         "scalar": "a scalar from zero (SkipInit)",
     },
     budgets={
-        "smoke": _grid(2, 6, 4, (1, 2)),
+        "smoke": _grid(2, 4, 4, (1, 2)),
         "default": _grid(3, 90, 45, (1, 4), "mnist"),
         "full": _grid(10, 3000, 40_000, (1, 4, 16), "mnist", "cifar10"),
     },
