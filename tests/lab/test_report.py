@@ -85,6 +85,15 @@ def test_links_and_labels_lead_to_parts_of_the_page(page):
     assert {"overview", "made-up", "other"} <= local
 
 
+def test_each_dataset_of_several_panels_begins_a_row(page):
+    first = [a for a, _ in page.all("div") if a.get("class") == "first"]
+
+    assert len(first) == 2 * 2  # reports, datasets; one chart of them has columns
+    figures = sections([record_of(study())])[0].figures
+    rows = {figure.picture.chart.key: len(figure.still["vconcat"]) for figure in figures}
+    assert rows == {"training": 1, "final": 1, "rates": 1, "map": 1, "inputs": 2}
+
+
 def test_headings_go_down_step_by_step(page):
     levels = [int(tag[1]) for tag, *_ in page.elements if re.fullmatch("h[1-6]", tag)]
 

@@ -45,11 +45,13 @@ class ShownPanel:
         title: the data, and what else sets it apart.
         alt: what it shows.
         table: the numbers.
+        first: it begins a row: other data, where each has several panels.
     """
 
     title: str
     alt: str
     table: Table
+    first: bool
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,13 @@ class Shown:
     @cached_property
     def panels(self) -> list[ShownPanel]:
         """In the order of :attr:`drawn`."""
-        found = []
+        found, seen = [], set[str]()
         for panel in self.picture.panels:
             title = self._title(panel)
             alt = described(self.picture, panel, title)
-            found.append(ShownPanel(title, alt, numbers(self.picture, panel, title)))
+            first = self.picture.chart.columns is not None and panel.dataset not in seen
+            found.append(ShownPanel(title, alt, numbers(self.picture, panel, title), first))
+            seen.add(panel.dataset)
 
         return found
 
@@ -145,11 +149,15 @@ class Shown:
     @property
     def still(self) -> dict[str, Any]:
         """All panels as one picture: a specification with its data."""
-        panels = [
-            spec(self.picture, self._of(panel.dataset), "picture")
-            | {"data": {"values": rows_of(panel, STILL)}, "width": 260, "height": 190}
-            | {"title": {"text": shown.title, "limit": 320}}
-            for panel, shown in zip(self.picture.panels, self.panels, strict=True)
-        ]
+        rows: list[list[dict[str, Any]]] = [[]]
+        for panel, shown in zip(self.picture.panels, self.panels, strict=True):
+            if shown.first and rows[-1]:
+                rows.append([])
+            rows[-1].append(
+                spec(self.picture, self._of(panel.dataset), "picture")
+                | {"data": {"values": rows_of(panel, STILL)}, "width": 260, "height": 190}
+                | {"title": {"text": shown.title, "limit": 320}}
+            )
+        parts = [{"concat": row, "columns": self.across} for row in rows]
 
-        return {"concat": panels, "columns": self.across, "title": self.title}
+        return {"vconcat": parts, "title": self.title}
