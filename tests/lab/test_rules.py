@@ -125,6 +125,12 @@ def test_effect_size_is_the_distance_in_deviations():
     assert math.isnan(above(estimate([2.0]), 0.0, "{}").size)
 
 
+def test_evidence_writes_a_minus_as_one():
+    found = above(estimate([-1.5, -2.5]), 0.0, "{} well-known points", "{:.1f}".format)
+
+    assert found.evidence == "−2.0 well-known points (95\N{NO-BREAK SPACE}% interval −8.4 to 4.4)"
+
+
 def test_evidence_has_the_number_and_its_interval():
     found = above(estimate([0.9, 1.0, 1.1]), 0.0, "{} more", "{:.1f}".format)
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from batchnorm.lab import overview, run, save
+from batchnorm.lab import above, overview, run, save
 from batchnorm.lab._registry import every
 from batchnorm.lab._runner import COMPANY, _code, grouped
+from batchnorm.lab.summary import estimate
 from tests.lab.made_up import MORTAL, PLAIN, TOGETHER, TRIALS
 
 
@@ -65,6 +66,23 @@ def test_claims_follow_from_the_trials(tmp_path):
     assert claim.verdict == "holds"
     assert claim.findings["near"].effect.values == (10.0,) * 3
     assert claim.evidence.startswith("Near: 10 points more (95")
+
+
+def test_where_datasets_disagree_each_says_its_own_verdict(tmp_path):
+    grid = replace(PLAIN.budgets["smoke"], by_dataset={"near": {"lr": (9.0,)}})
+    (question,) = PLAIN.questions
+
+    def judge(frame):
+        return above(estimate(frame["lr"].to_list()), 5.0, "{} points")
+
+    experiment = replace(
+        PLAIN, budgets={"smoke": grid}, questions=(replace(question, judge=judge),)
+    )
+    claim = smoke(experiment, tmp_path, data=tmp_path).claims[0]
+
+    assert claim.verdict == "undecided"
+    assert claim.evidence.startswith("Near (holds): 9 points (95")
+    assert " Far (fails): 0.375 points (95" in claim.evidence
 
 
 def test_data_that_lies_nowhere_is_left_out_and_said(tmp_path):

@@ -132,7 +132,10 @@ def _finding(
     write: Callable[[float], str],
     middle: float,
 ) -> Finding:
-    evidence = f"{text.format(write(found.mean))} ({interval(found, write)})"
+    def written(value: float) -> str:
+        return write(value).replace("-", "−")
+
+    evidence = f"{text.format(written(found.mean))} ({interval(found, written)})"
 
     return Finding(decided, found, evidence, _size(found.values, middle))
 

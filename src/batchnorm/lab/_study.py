@@ -92,12 +92,16 @@ def judged(question: Question, frame: pl.DataFrame, datasets: Mapping[str, str])
         name: question.judge(frame.filter(pl.col("dataset") == name))
         for name in frame["dataset"].unique(maintain_order=True)
     }
-    evidence = " ".join(f"{datasets[name]}: {found.evidence}." for name, found in findings.items())
+    agreed = len({found.verdict for found in findings.values()}) == 1
+    evidence = (
+        f"{datasets[name]}{'' if agreed else f' ({found.verdict})'}: {found.evidence}."
+        for name, found in findings.items()
+    )
 
     return Claim(
         statement=question.statement,
         verdict=overall(findings),
-        evidence=evidence,
+        evidence=" ".join(evidence),
         rule=question.rule,
         source=question.source,
         published=question.published,

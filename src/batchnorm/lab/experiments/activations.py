@@ -144,7 +144,7 @@ EXPERIMENT = Experiment(
     arms={"none": "no norm", "batch": "batch norm"},
     budgets={
         "smoke": _grid(3, 20, 3),
-        "default": _grid(3, 300, 25, mnist=200),
+        "default": _grid(3, 300, 16, mnist=200),
         "full": _grid(10, 5000, 4000, mnist=5000, cifar10=5000),
     },
     measure=measure,

@@ -140,7 +140,7 @@ EXPERIMENT = Experiment(
     arms={"without": "no bias before batch norm", "with": "a bias before batch norm"},
     budgets={
         "smoke": _grid(3, 50, 2, "digits"),
-        "default": _grid(5, 1000, 20, "digits", "mnist"),
+        "default": _grid(5, 1000, 14, "digits", "mnist"),
         "full": _grid(20, 10_000, 1200, "digits", "mnist"),
     },
     measure=measure,

@@ -106,7 +106,7 @@ EXPERIMENT = Experiment(
     arms={"none": "no norm", "batch": "batch norm", "noisy": "batch norm, then noise"},
     budgets={
         "smoke": _grid(2, 30, 3, "digits"),
-        "default": _grid(5, 600, 25, "digits", "mnist"),
+        "default": _grid(5, 600, 21, "digits", "mnist"),
         "full": _grid(10, 10_000, 1800, "digits", "mnist", "cifar10"),
     },
     measure=measure,

@@ -116,7 +116,7 @@ EXPERIMENT = Experiment(
             2,
         ),
         "default": replace(
-            _grid(5, 300, 5, 30, "digits", "mnist"), by_dataset={"digits": {"steps": (150,)}}
+            _grid(5, 300, 5, 24, "digits", "mnist"), by_dataset={"digits": {"steps": (150,)}}
         ),
         "full": _grid(10, 5000, 20, 3600, "digits", "mnist", "fashion_mnist", "cifar10"),
     },

@@ -66,7 +66,7 @@ EXPERIMENT = Experiment(
             3,
             ("digits", "mnist"),
             {"lr": (LR,), "steps": (5000,)},
-            45,
+            68,
             {"mnist": {"steps": (3000,)}},
         ),
         "full": Grid(10, ("digits", "mnist"), {"lr": (LR,), "steps": (50_000,)}, 1500),

@@ -103,7 +103,7 @@ EXPERIMENT = Experiment(
     budgets={
         "smoke": _grid(2, 10, 2, gain=(1.0, 2.0), depth=(5, DEEPEST), lr=(0.0, 0.3)),
         "default": _grid(
-            3, 100, 22, gain=(0.5, 1.0, 2.0), depth=(5, 10, 20, DEEPEST), lr=(0.0, 0.03, 0.3)
+            3, 100, 31, gain=(0.5, 1.0, 2.0), depth=(5, 10, 20, DEEPEST), lr=(0.0, 0.03, 0.3)
         ),
         "full": _grid(
             10,

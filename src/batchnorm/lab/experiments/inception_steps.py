@@ -164,7 +164,7 @@ def _grid(
 
 
 SMOKE = _grid(2, 4, {"modules": "3a 3c", "steps": 4, "every": 2})
-DEFAULT = _grid(3, 80, {"steps": 90, "every": 5}, cifar10={"steps": 125})
+DEFAULT = _grid(3, 70, {"steps": 90, "every": 5}, cifar10={"steps": 125})
 FULL = _grid(
     10,
     60_000,

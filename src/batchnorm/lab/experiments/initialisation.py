@@ -134,7 +134,7 @@ EXPERIMENT = Experiment(
     arms={"plain": "no norm", "batchnorm": "batch norm"},
     budgets={
         "smoke": _grid(3, 20, (0.1, 1.0, 10.0), (0.1,), 2, "digits"),
-        "default": _grid(4, 150, SCALES, RATES, 25, "digits", "usps"),
+        "default": _grid(4, 150, SCALES, RATES, 37, "digits", "usps"),
         "full": _grid(
             10,
             3000,

@@ -97,7 +97,7 @@ EXPERIMENT = Experiment(
     arms={"plain": "no norm", "batchnorm": "batch norm"},
     budgets={
         "smoke": _grid(3, 30, (0.1, 1.0, 10.0), 2, "digits"),
-        "default": _grid(5, 250, RATES, 25, "digits", "usps"),
+        "default": _grid(5, 250, RATES, 50, "digits", "usps"),
         "full": _grid(10, 10_000, RATES, 3_700, "digits", "usps", "mnist"),
     },
     measure_together=measure,

@@ -132,7 +132,7 @@ EXPERIMENT = Experiment(
     budgets={
         "smoke": _grid(2, 20, 3, "digits+digits_m"),
         "default": replace(
-            _grid(5, 400, 60, "digits+digits_m", "mnist+mnist_m", "mnist+svhn"),
+            _grid(5, 400, 45, "digits+digits_m", "mnist+mnist_m", "mnist+svhn"),
             by_dataset={"digits+digits_m": {"steps": (200,)}},
         ),
         "full": Grid(

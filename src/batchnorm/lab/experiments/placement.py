@@ -140,7 +140,7 @@ EXPERIMENT = Experiment(
     arms={"before": "before the activation", "after": "after the activation"},
     budgets={
         "smoke": _grid(2, 15, (0.5,), 2, "digits"),
-        "default": _grid(4, 110, (0.5, 2.0, HIGHEST), 30, "digits", "usps"),
+        "default": _grid(4, 110, (0.5, 2.0, HIGHEST), 26, "digits", "usps"),
         "full": _grid(
             10, 2000, (0.03, 0.1, 0.5, 2.0, HIGHEST), 22_000, "digits", "usps", "mnist", "cifar10"
         ),

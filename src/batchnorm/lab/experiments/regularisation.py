@@ -133,7 +133,7 @@ EXPERIMENT = Experiment(
     },
     budgets={
         "smoke": _grid(2, 20, 3, "digits", l2=(0.0, 1e-2), ghost=(BATCH, 8)),
-        "default": _grid(5, 240, 60, "digits", "usps"),
+        "default": _grid(5, 240, 50, "digits", "usps"),
         "full": _grid(
             *(10, 3000, 12_000, "digits", "usps", "mnist"),
             lr=(0.01, 0.05, 0.2),

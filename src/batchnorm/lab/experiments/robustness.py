@@ -156,7 +156,7 @@ EXPERIMENT = Experiment(
     arms={"without": "no norm", "with": "batch norm"},
     budgets={
         "smoke": _grid(16, 60, 3, "digits"),
-        "default": _grid(60, 200, 40, "digits", "mnist"),
+        "default": _grid(60, 200, 32, "digits", "mnist"),
         "full": _grid(300, 2000, 3700, "digits", "mnist", "usps", "fashion_mnist"),
     },
     measure=measure,

@@ -123,7 +123,7 @@ EXPERIMENT = Experiment(
     },
     budgets={
         "smoke": _grid(3, 3, {"digits": 25}, (0.4,), 16),
-        "default": _grid(5, 60, {"digits": 200, "spoken_digits": 120}, (0.1, 0.4), 32),
+        "default": _grid(5, 47, {"digits": 200, "spoken_digits": 120}, (0.1, 0.4), 32),
         "full": _grid(
             *(10, 15_000, {"digits": 2000, "spoken_digits": 2000, "mnist": 5000}),
             *((0.05, 0.1, 0.2, 0.4, 0.8), 64),

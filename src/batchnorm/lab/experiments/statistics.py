@@ -119,7 +119,7 @@ EXPERIMENT = Experiment(
     budgets={
         "smoke": _grid(2, 16, 3, "digits"),
         "default": replace(
-            _grid(5, 512, 40, "digits", "mnist"), by_dataset={"digits": {"steps": (256,)}}
+            _grid(5, 512, 26, "digits", "mnist"), by_dataset={"digits": {"steps": (256,)}}
         ),
         "full": _grid(10, 16_384, 7200, "digits", "mnist", "fashion_mnist", "cifar10"),
     },
