@@ -67,7 +67,7 @@ def run(
     Args:
         names: Experiments; all of them by default.
         data: Folder with datasets; else the environment variable BATCHNORM_DATA.
-        budget: How much to spend: about a minute, ten minutes or hours for the whole set.
+        budget: How much to spend: about a minute, twelve minutes or hours for the whole set.
         seeds: How many, instead of the budget's.
         out: Folder to write to.
         jobs: Processes; all cores by default.
