@@ -339,6 +339,30 @@ def test_nothing_to_do_is_refused(options, tmp_path):
         small(net, tmp_path, **options)
 
 
+@pytest.mark.parametrize("once", [0, 1])
+def test_data_for_one_pass_is_refused(once, tmp_path):
+    def data():
+        parts = list(images())
+        parts[once] = iter(parts[once])
+        return parts
+
+    with pytest.raises(ValueError, match="data must begin again with every pass"):
+        small(net, tmp_path, data)
+
+
+def test_accuracy_is_a_share_where_every_pixel_has_a_class(tmp_path):
+    def pixels():
+        train, test = images()
+        return [[(x, (x[:, 0] > 1).long()) for x, _ in part] for part in (train, test)]
+
+    def dense():
+        return nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+
+    study = small(dense, tmp_path, pixels, norms=("group",))
+
+    assert study.trials["score"].is_between(0, 1).all()
+
+
 def test_data_without_a_batch_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must have a batch"):
         small(net, tmp_path, lambda: (images()[0], []))

@@ -18,6 +18,7 @@ import pytest
 from batchnorm.lab import above, overview, run, save
 from batchnorm.lab._registry import every
 from batchnorm.lab._runner import COMPANY, _code, grouped
+from batchnorm.lab.data import load as load_dataset
 from batchnorm.lab.summary import estimate
 from tests.lab.made_up import MORTAL, PLAIN, TOGETHER, TRIALS
 
@@ -109,6 +110,27 @@ def test_data_that_is_there_but_wrong_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match="cut short"):
         smoke(replace(PLAIN, load=load), tmp_path, data=tmp_path)
+
+
+def test_damaged_download_is_refused_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("BATCHNORM_CACHE", str(tmp_path))
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "usps.npz").write_bytes(b"PK cut short")
+    grid = replace(PLAIN.budgets["smoke"], datasets=("digits", "usps"))
+
+    with pytest.raises(ValueError, match=r"usps\.npz': the file must be a whole \.npz archive"):
+        smoke(replace(PLAIN, load=load_dataset, budgets={"smoke": grid}), tmp_path)
+
+
+def test_data_that_changes_meanwhile_is_refused(tmp_path):
+    parts = iter(("the first", "another"))
+
+    def load(name, folder):
+        return replace(load_dataset("digits", train=8), digest=next(parts))
+
+    grid = replace(PLAIN.budgets["smoke"], datasets=("digits",))
+    with pytest.raises(RuntimeError, match=r"data must stay as it is.* Got another 'digits'"):
+        smoke(replace(PLAIN, load=load, budgets={"smoke": grid}), tmp_path)
 
 
 @pytest.mark.parametrize("experiment", [PLAIN, TOGETHER], ids=lambda e: e.name)
@@ -257,10 +279,11 @@ def test_missing_ray_is_said(tmp_path):
         (("biass",), r"the experiment must be known\. Got 'biass'\. Use one of .*bias"),
         ((PLAIN, "huge"), r"the budget must be known\. Got 'huge'\. Use one of smoke, default"),
         ((PLAIN, "smoke", 0), r"seeds must be at least 1\. Got seeds=0"),
+        ((PLAIN, "smoke", 1, -1), r"jobs must be at least 1\. Got jobs=-1"),
     ],
 )
 def test_what_cannot_run_is_refused(arguments, message, tmp_path):
-    options = dict(zip(("experiments", "budget", "seeds"), arguments, strict=False))
+    options = dict(zip(("experiments", "budget", "seeds", "jobs"), arguments, strict=False))
 
     with pytest.raises(ValueError, match=message):
         run(**options, out=tmp_path)

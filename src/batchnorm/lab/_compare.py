@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,8 @@ def compare(
         out: finished trials are kept in its folder ``trials``.
         jobs: processes; all cores by default.
         backend: ``"joblib"`` or ``"ray"``.
-        resume: False runs every trial again.
+        resume: False runs every trial again: needed when training data has changed that the first
+            batch of test data and the files of the functions do not show.
         started: called with the work and how much of it is done.
         done: called after each trial with its work.
 
@@ -106,7 +107,7 @@ def compare(
 
     Raises:
         ValueError: no rates, steps, seeds or batch sizes, an unknown norm or placement, data
-            without a batch, or a model that cannot be trained on it.
+            without a batch or for one pass only, or a model that cannot be trained on it.
     """
     if not lrs or min(steps, seeds, *(batch_sizes or (1,))) < 1:
         rule = "rates, steps, seeds and batch sizes are needed"
@@ -153,6 +154,9 @@ def compare(
 def _loaders(model: Callable[[], Any], loss: Loss, data: Callable[[], Any]) -> Loaders:
     """The data; its digest covers what the user wrote, as far as that can be seen."""
     train, test = data()
+    if isinstance(train, Iterator) or isinstance(test, Iterator):
+        rule, got = "data must begin again with every pass", "an iterator, which ends after one"
+        raise ValueError(explain("compare", rule, got, "Return lists or DataLoaders"))
     try:
         first = [next(iter(batches)) for batches in (train, test)]
     except StopIteration:
@@ -210,19 +214,20 @@ def _measure(
 
 @torch.no_grad()
 def _tested(net: nn.Module, loss: Loss, batches: Iterable[Any]) -> dict[str, float]:
-    right = total = 0
+    right = labels = total = 0
     lost = 0.0
     classes = False
     for x, y in batches:
         outputs = net(x)
         lost += float(loss(outputs, y)) * len(y)
         total += len(y)
+        labels += y.numel()  # several of an example where every pixel has one
         classes = not y.is_floating_point()
         if classes:
             right += int((outputs.argmax(1) == y).sum())
     mean = lost / total
 
-    return {"score": right / total if classes else -mean, "loss": mean}
+    return {"score": right / labels if classes else -mean, "loss": mean}
 
 
 def _questions(arms: Mapping[str, str]) -> list[Question]:

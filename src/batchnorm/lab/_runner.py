@@ -18,6 +18,7 @@ from ._experiment import Budget, Data, Experiment
 from ._registry import find
 from ._study import Study, frame_of, judged
 from ._trial import Measure, MeasureTogether, Outcome, Trial
+from .data import CATALOGUE, Dataset, is_there
 from .environment import environment
 from .parallel import Backend, cores, run_groups
 from .store import TrialStore, code_version
@@ -57,11 +58,16 @@ def run(
         done: called after each trial with its work.
 
     Raises:
-        ValueError: an unknown experiment or budget, no seeds, or no data at all.
+        ValueError: an unknown experiment or budget, no seeds, jobs or data at all, or a file that
+            is not right.
+        RuntimeError: a worker process died, or data changed meanwhile.
     """
     if seeds is not None and seeds < 1:
         rule, cure = "seeds must be at least 1", "Use seeds ≥ 1, or leave it out"
         raise ValueError(explain("lab", rule, f"seeds={seeds}", cure))
+    if jobs is not None and jobs < 1:
+        rule, cure = "jobs must be at least 1", "Use jobs ≥ 1, or leave it out"
+        raise ValueError(explain("lab", rule, f"jobs={jobs}", cure))
     if isinstance(experiments, str | Experiment):
         experiments = [experiments]
     chosen = [find(item) if isinstance(item, str) else item for item in experiments]
@@ -172,7 +178,11 @@ def _measured(
     trials: Sequence[Trial],
 ) -> list[Outcome]:
     """Run the trials of one group; torch's global generator is their own meanwhile."""
-    data = load(trials[0].dataset, folder)
+    name = trials[0].dataset
+    data = load(name, folder)
+    if isinstance(data, Dataset) and data.digest != trials[0].digest:
+        rule, got = "data must stay as it is while it is used", f"another '{name}' than before"
+        raise RuntimeError(explain("lab", rule, got, "Run again, in a new process"))
     started = time.process_time()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trials[0].seed)
@@ -196,7 +206,8 @@ def _data(
         try:
             found[name] = experiment.load(name, folder)
         except (ValueError, OSError) as error:
-            if folder is not None and not isinstance(error, FileNotFoundError):
+            there = folder is not None or (name in CATALOGUE and is_there(name))
+            if there and not isinstance(error, FileNotFoundError):
                 raise
             left_out[name] = str(error)
     if not found:
