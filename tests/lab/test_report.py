@@ -352,6 +352,24 @@ def test_only_charts_that_changed_are_drawn_again(tmp_path, monkeypatch):
     assert (tmp_path / "a.html").read_text() == first
 
 
+@pytest.mark.parametrize(
+    ("studies", "name", "message"),
+    [([], "a.html", "there must be a study. Got none"), ([study()], "a", "must have an ending")],
+)
+def test_what_cannot_be_shown_is_refused(studies, name, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        report(studies, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_label_like_an_id_stays_as_it_is(tmp_path):
+    made = study(replace(experiment(), arms={**ARMS, "none": "clip10"}, charts=CHARTS[1:2]))
+
+    picture = report(made, tmp_path / "a.html")[1].read_text()
+
+    assert ">clip10<" in picture
+
+
 def test_a_study_without_charts_has_a_page(tmp_path):
     made = replace(experiment(), charts=())
 

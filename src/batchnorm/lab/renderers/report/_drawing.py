@@ -89,11 +89,13 @@ def thumbnail(pictures: Iterable[Picture]) -> str | None:
 def _svg(whole: dict[str, Any]) -> str:
     """Without what only scripts and readers of the screen use."""
     drawn = UNSEEN.sub("", TAG.sub(_plain_tag, vl_convert.vegalite_to_svg(whole)))
-    # Numbers that count on from drawing to drawing.
-    ranks = {name: f"part{rank}" for rank, name in enumerate(dict.fromkeys(IDS.findall(drawn)))}
-    drawn = IDS.sub(lambda name: ranks[name[0]], drawn)
+    ranks: dict[str, str] = {}
 
-    return drawn.replace("<svg", f'<svg font-family="{FONT}"', 1)
+    def renamed(tag: re.Match[str]) -> str:
+        return IDS.sub(lambda name: ranks.setdefault(name[0], f"part{len(ranks)}"), tag[0])
+
+    # Numbers that count on from drawing to drawing.
+    return TAG.sub(renamed, drawn).replace("<svg", f'<svg font-family="{FONT}"', 1)
 
 
 def _plain_tag(tag: re.Match[str]) -> str:

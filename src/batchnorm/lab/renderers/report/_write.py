@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...._errors import explain
 from ..._files import load
 from ..._record import record_of
 from ..._study import Study
@@ -25,12 +26,21 @@ def report(studies: Path | str | Study | Iterable[Study], path: Path | str) -> l
         The files.
 
     Raises:
-        ValueError: there is no study.
+        ValueError: there is no study, or the file's name has no ending.
     """
     if isinstance(studies, Study):
         studies = [studies]
     path = Path(path)
-    records = load(Path(studies)) if isinstance(studies, Path | str) else map(record_of, studies)
+    if not path.suffix:
+        rule, cure = "the file's name must have an ending", f"Use '{path}.html'"
+        raise ValueError(explain("lab report", rule, f"'{path}'", cure))
+    if isinstance(studies, Path | str):
+        records = load(Path(studies))
+    else:
+        records = [record_of(study) for study in studies]
+    if not records:
+        rule, cure = "there must be a study", "Give what lab.run returned"
+        raise ValueError(explain("lab report", rule, "none", cure))
     found = sections(records)
     figures = [figure for section in found for figure in section.figures]
     drawn = {figure.key: draw(figure, path.with_suffix("")) for figure in figures}
