@@ -115,6 +115,16 @@ def test_demo_refuses_a_truncated_file(tmp_path: Path, capsys):
     assert "500 bytes" in capsys.readouterr().err
 
 
+def test_demo_says_that_a_worker_died(monkeypatch, capsys):
+    def die(*_: object) -> None:
+        raise RuntimeError("lab: worker processes must live to the end.")
+
+    monkeypatch.setattr(demo, "_run", die)
+
+    assert main(["demo", *TINY]) == 1
+    assert capsys.readouterr().err.startswith("batchnorm demo: lab: worker processes must live")
+
+
 @pytest.mark.usefixtures("only_titles")
 def test_variable_that_names_other_data_falls_back_out_loud(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("BATCHNORM_DATA", str(tmp_path))

@@ -184,6 +184,16 @@ def test_compare_says_what_is_wrong_with_the_model(model, message, capsys):
     assert "Traceback" not in error
 
 
+def test_compare_says_its_name_once(capsys):
+    named = [f"tests.lab.test_compare:{name}" for name in ("net", "images")]
+
+    command = ["lab", "compare", "--model", named[0], "--data", named[1], "--batch-sizes", "1000"]
+    assert main(command) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith("batchnorm lab compare: the data must have a batch of some size. Got ")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process group")
 def test_ctrl_c_keeps_finished_trials_and_exits_with_130(tmp_path):
     command = [*RUN, "lab", "run", "bias", "--budget", "default", "--out", "here", "--jobs", "1"]

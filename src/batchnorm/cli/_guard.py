@@ -44,8 +44,9 @@ def message_of(who: str, error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if Path(frames[-1].filename).is_relative_to(_PACKAGE):
         verb = who.removeprefix("batchnorm ")
-        if text.startswith(f"{verb}: "):
-            return f"batchnorm {text}"
+        for own in (verb, verb.split()[-1]):  # "lab compare", and "compare" from Python
+            if text.startswith(f"{own}: "):
+                return f"{who}{text.removeprefix(own)}"
         return text if text.startswith(who) else f"{who}: {text}"
 
     theirs = [frame for frame in frames if not frame.filename.startswith(("<", *_LIBRARIES))]

@@ -54,9 +54,9 @@ def demo(
         folder, note = _folder(data)
         config = Config("mnist" if folder else "digits", seeds=seeds, steps=steps)
         if note:
-            console.print(note, highlight=False)
-        result = _run(config, folder, out, jobs, resume, console)
-    except (ValueError, OSError) as error:
+            console.print(note, highlight=False, markup=False)
+        _render(_run(config, folder, out, jobs, resume, console), out, console)
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"batchnorm demo: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -67,7 +67,6 @@ def demo(
             file=sys.stderr,
         )
         return INTERRUPTED
-    _render(result, out, console)
     return 0
 
 
@@ -131,4 +130,5 @@ def _render(result: "Result", out: Path, console: Console) -> None:
         f"{result.trials} trials ({result.reused} kept from earlier) on {result.dataset.title} in "
         f"{result.seconds:.0f} s. Open {out / 'report.html'}",
         soft_wrap=True,
+        markup=False,
     )

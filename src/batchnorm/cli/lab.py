@@ -177,8 +177,8 @@ def compare(
         out: Folder to write to.
         jobs: Processes; all cores by default.
         backend: Processes of this machine, or a Ray cluster.
-        resume: Keep trials of an earlier run. Code that your function's file imports is not looked
-            at: after a change there, use --no-resume.
+        resume: Keep trials of an earlier run. Training data and what your functions' files import
+            are not looked at: after a change there, use --no-resume.
     """
     who = "batchnorm lab compare"
     if message := missing_extra("lab", who):
@@ -253,6 +253,7 @@ def _finish(studies: "list[Study]", out: Path, console: Console) -> None:
         f"{total} trials ({reused} kept from earlier) in {seconds:.0f} s. Wrote tables and numbers "
         f"to {', '.join(str(out / study.experiment.name) for study in studies)}",
         soft_wrap=True,
+        markup=False,
     )
 
 
