@@ -9,15 +9,17 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 from batchnorm.lab import above, overview, run, save
 from batchnorm.lab._registry import every
-from batchnorm.lab._runner import COMPANY, _code, grouped
+from batchnorm.lab._runner import COMPANY, _code, grouped, written
 from batchnorm.lab.data import load as load_dataset
 from batchnorm.lab.summary import estimate
 from tests.lab.made_up import MORTAL, PLAIN, TOGETHER, TRIALS
@@ -338,6 +340,22 @@ def test_a_function_without_a_file_counts_by_its_code():
 
     assert _code(typed("{'score': 1}")) == _code(typed("{'score': 1}"))
     assert _code(typed("{'score': 1}")) != _code(typed("{'score': 2}"))
+
+
+def test_what_is_not_a_function_counts_by_what_it_holds(monkeypatch):
+    class Weighted(torch.nn.Module):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = weight
+
+    assert written(Weighted(1)) == written(Weighted(1)) != written(Weighted(2))
+    assert Path(__file__).read_bytes() in written(Weighted(1))
+    assert written(partial(run, jobs=1)) == written(partial(run, jobs=1))
+    assert written(partial(run, jobs=1)) != written(partial(run, jobs=2))
+    assert written(len) == b"<built-in function len> ''"
+    monkeypatch.setattr(Weighted, "__module__", "__main__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    assert b"Weighted" in written(Weighted)
 
 
 def test_files_hold_the_frames_and_say_how_they_were_made(tmp_path):

@@ -164,7 +164,7 @@ def _loaders(model: Callable[[], Any], loss: Loss, data: Callable[[], Any]) -> L
         raise ValueError(explain("compare", rule, "none", cure)) from None
     digest = hashlib.sha256(str(model()).encode())
     for function in (model, loss, data):
-        digest.update(str(getattr(function, "__qualname__", function)).encode())
+        digest.update(getattr(function, "__qualname__", "").encode())
         digest.update(written(function))
     for tensor in (part for batch in first[1:] for part in batch):
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -236,12 +236,16 @@ def key_of(function: Callable[..., Any]) -> str:
 
 
 def written(function: Callable[..., Any]) -> bytes:
-    """The file of a function or class; what has none counts by its code or its text."""
+    """The file of a function or class; what has none counts by its code, or by what it holds."""
     function = inspect.unwrap(function)
+    if isinstance(function, partial):
+        return written(function.func) + repr((function.args, function.keywords)).encode()
     try:
         source = inspect.getsourcefile(function)
-    except TypeError:  # an object that can be called, a builtin
-        return repr(function).encode()
+    except (TypeError, OSError):  # an object that can be called, a builtin, a class of a notebook
+        held = f"{function!r} {getattr(function, '__dict__', '')!r}".encode()
+        kind = type(function)
+        return held if kind.__module__ == "builtins" else held + written(kind)
     if source is not None and Path(source).is_file():
         return Path(source).read_bytes()
     code = getattr(function, "__code__", None)
