@@ -273,6 +273,16 @@ def test_means_are_by_arm_and_by_what_varies():
     assert row == ["no norm", "0.01", "50.0 % ± 2", "1 ± 0"]
 
 
+def test_truth_values_are_shares():
+    record = record_of(study())
+    trials = record.trials.with_columns(trains=pl.col("seed") < 1)
+
+    table = means(replace(record, trials=trials), "near")
+
+    assert table.head == ["arm", "lr", "accuracy", "seconds", "trains"]
+    assert table.rows[0][-1].replace("\N{NO-BREAK SPACE}", " ") == "33.3 % ± 58"
+
+
 @pytest.mark.parametrize(
     ("meaning", "shown"),
     [

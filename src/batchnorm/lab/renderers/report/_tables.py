@@ -46,13 +46,17 @@ def means(record: StudyRecord, dataset: str) -> Table:
     frame = record.trials.filter(dataset=dataset)
     varied = [name for name in record.settings if frame[name].n_unique() > 1]
     other = {*IDENTITY, *record.settings}
-    names = [name for name, kind in frame.schema.items() if name not in other and kind.is_numeric()]
+    names = [
+        name
+        for name, kind in frame.schema.items()
+        if name not in other and (kind.is_numeric() or kind == pl.Boolean)
+    ]
     numbers = [pl.col(name).cast(pl.Float64) for name in names]
     groups = frame.group_by("arm", *varied, maintain_order=True).agg(
         *(value.mean().name.suffix(" mean") for value in numbers),
         *(value.std().name.suffix(" std") for value in numbers),
     )
-    shares = _shares(record)
+    shares = _shares(record) | {name for name in names if frame.schema[name] == pl.Boolean}
     rows = [
         [
             record.arms[row["arm"]],
