@@ -11,6 +11,7 @@ from pathlib import Path
 from batchnorm.lab._chart import Chart
 from batchnorm.lab._files import load, write_tables
 from batchnorm.lab._record import StudyRecord
+from batchnorm.lab._registry import every
 from batchnorm.lab.claims import Claim
 from batchnorm.lab.renderers._table import Table
 from batchnorm.lab.renderers.console import MARKS
@@ -62,7 +63,7 @@ def commands(records: Iterable[StudyRecord]) -> list[str]:
     by_budget: dict[str, list[str]] = {}
     for record in records:
         by_budget.setdefault(record.budget, []).append(record.experiment)
-    if len(by_budget) == 1:
+    if [set(names) for names in by_budget.values()] == [set(every())]:
         return [f"batchnorm lab run --budget {budget} --data ~/data" for budget in by_budget]
 
     return [
@@ -138,9 +139,10 @@ def main(found: Path, folder: Path = FOLDER) -> None:
     records = load(found)
     _, summary = write_tables(records, found)
     report(found, found / "report.html")
+    texts = pages(records)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name, text in pages(records).items():
+    for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     shutil.copy(summary, folder / "results.json")
     for record in records:

@@ -42,7 +42,7 @@ def test_index_has_every_claim_and_the_command(folder):
     text = (folder / "index.md").read_text()
 
     assert "6 claims from 2 experiments: 2 hold, 2 fail, 2 undecided." in text
-    assert "$ batchnorm lab run --budget smoke --data ~/data" in text
+    assert "$ batchnorm lab run one two --budget smoke --data ~/data" in text
     assert text.count("| ✔ holds | Batch norm helps") == 2
     assert "| ? undecided | Nothing is certain. | Near data (undecided): accuracy 0.5 " in text
     assert "| 0.4 more |" in text
