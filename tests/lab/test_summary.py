@@ -6,7 +6,22 @@ import pytest
 
 from batchnorm.lab import words
 from batchnorm.lab.claims import verdict
-from batchnorm.lab.summary import estimate, paired_shares, ratio
+from batchnorm.lab.summary import estimate, paired_shares, ratio, shares
+
+
+@pytest.mark.parametrize(
+    ("met", "low", "high"),
+    [
+        ([False] * 3, 0.0, 1 - 0.025 ** (1 / 3)),  # none of n: 1 − (α/2)^(1/n)
+        ([True] * 9, 0.025 ** (1 / 9), 1.0),
+        ([True, False], 1 - 0.975**0.5, 0.975**0.5),
+    ],
+)
+def test_a_share_has_the_exact_interval(met, low, high):
+    found = shares(met)
+
+    assert found.mean == sum(met) / len(met)
+    assert (found.low, found.high) == pytest.approx((low, high))
 
 
 def test_interval_is_students():

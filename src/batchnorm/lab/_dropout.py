@@ -9,7 +9,9 @@ import batchnorm
 
 from .models import Mlp
 
-__all__ = ["batch_noise", "dropped", "variance_shift"]
+__all__ = ["BATCH", "batch_noise", "dropped", "variance_shift"]
+
+BATCH = 64  # examples of the gradient
 
 
 def dropped(net: Mlp, share: float, *, last: bool = False) -> Mlp:

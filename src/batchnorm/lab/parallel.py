@@ -13,7 +13,7 @@ import torch
 from .._errors import explain
 from .store import Record, TrialStore
 
-__all__ = ["Backend", "cores", "run_all", "run_groups"]
+__all__ = ["Backend", "cores", "run_groups"]
 
 Backend = Literal["joblib", "ray"]
 Config = TypeVar("Config", bound=Record)
@@ -23,19 +23,6 @@ def cores() -> int:
     """Processor cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def run_all(
-    function: Callable[[Config], Record],
-    configs: Sequence[Config],
-    store: TrialStore,
-    *,
-    jobs: int,
-    done: Callable[[Config], None] = lambda _: None,
-) -> None:
-    """:func:`run_groups`, every configuration by itself."""
-    alone = [[config] for config in configs]
-    run_groups(partial(_each, function), alone, store, jobs=jobs, done=done)
 
 
 def run_groups(
@@ -76,10 +63,6 @@ def run_groups(
                     done(config)
     finally:
         store.sweep()
-
-
-def _each(function: Callable[[Config], Record], group: Sequence[Config]) -> list[Record]:
-    return [function(config) for config in group]
 
 
 def _by_joblib(

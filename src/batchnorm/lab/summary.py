@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from scipy import stats
 
-__all__ = ["Estimate", "estimate", "paired_shares", "ratio"]
+__all__ = ["Estimate", "estimate", "paired_shares", "ratio", "shares"]
 
 CONFIDENCE = 0.95
 
@@ -72,11 +72,26 @@ def ratio(values: Sequence[float], *, grid: float = 1.0) -> Estimate:
     return Estimate(math.exp(logs.mean), low, high, math.exp(logs.spread), tuple(values))
 
 
+def shares(met: Sequence[bool]) -> Estimate:
+    """How large a share of the draws is met, with Clopper and Pearson's interval.
+
+    All alike leave room for others: of three draws that are not met the share may be 0.71.
+
+    Raises:
+        ValueError: nothing was drawn.
+    """
+    found = estimate([float(one) for one in met])
+    bounds = stats.binomtest(sum(met), len(met)).proportion_ci(CONFIDENCE)
+
+    return replace(found, low=float(bounds.low), high=float(bounds.high))
+
+
 def paired_shares(mine: Sequence[bool], theirs: Sequence[bool]) -> Estimate:
     """How much larger one share is than another, both of the same draws.
 
     Only draws that tell the two apart count: the interval is Clopper and Pearson's for the part of
-    them that is `mine`, exact for any number of draws.
+    them that is `mine`, times their share. So the verdict on zero is exact for any number of draws,
+    the ends are those of the difference as long as that share is taken for known.
 
     Args:
         mine: whether each draw succeeds.

@@ -111,8 +111,8 @@ def rows(measured, **by_arm):
         ("before the last layer", "accuracy", {"hidden": 0.9, "earlier": 0.8}, "fails"),
         ("cannot be sure", "confidence", {"fixed": 0.7}, "holds"),
         ("cannot be sure", "confidence", {"fixed": 0.9}, "fails"),
-        ("beside it leave", "alone", {"hidden": 0.9}, "holds"),
-        ("beside it leave", "alone", {"hidden": 0.1}, "fails"),
+        ("depends on the examples", "alone", {"hidden": 0.1}, "holds"),
+        ("depends on the examples", "alone", {"hidden": 0.9}, "fails"),
     ],
 )
 def test_verdicts(words, measured, by_arm, expected):

@@ -29,22 +29,30 @@ def reader(mode, seed=0):
     return Reader(3, 2, mode, seed=seed, hidden=5, longest=9)
 
 
-def planted(**numbers):
-    """Trials whose numbers are functions of arm, rate and seed."""
-    grid = replace(EXPERIMENT.budgets["default"], by_dataset={})
+def planted(equal=0.0, **numbers):
+    """Trials whose numbers are functions of arm, rate and seed.
+
+    Where sequences are equally long recurrent batch norm is better by about `equal`.
+    """
+    grid = EXPERIMENT.budgets["default"]
+    grid = replace(grid, by_dataset={}, settings={**grid.settings, "lengths": ("own", "equal")})
     usual = {
         "loss": lambda arm, lr, seed: 1.0,
         "mean_loss": lambda arm, lr, seed: 1.0 + 0.001 * seed,
         "accuracy": lambda arm, lr, seed: 0.5 + 0.001 * seed,
         "by_batch": lambda arm, lr, seed: 0.5,
     }
-    return pl.DataFrame(
+    frame = pl.DataFrame(
         [
-            {"arm": t.arm, "lr": t["lr"], "seed": t.seed}
+            {"arm": t.arm, "lr": t["lr"], "seed": t.seed, "lengths": t["lengths"]}
             | {name: fill(t.arm, t["lr"], t.seed) for name, fill in (usual | numbers).items()}
             for t in EXPERIMENT.trials(grid, {"digits": "d"})
         ]
     )
+    better = pl.col("lengths").eq("equal") & pl.col("arm").eq("recurrent")
+    more = pl.when(better).then(equal * (1 + 0.01 * pl.col("seed"))).otherwise(0.0)
+
+    return frame.with_columns(pl.col("accuracy") + more)
 
 
 def verdicts(frame):
@@ -54,23 +62,25 @@ def verdicts(frame):
 def test_planted_results_are_found():
     gain = {"none": 0.0, "recurrent": 0.1, "sequence": 0.2}
     frame = planted(
+        equal=0.05,
         mean_loss=lambda arm, lr, seed: 2 - gain[arm] + 0.001 * seed,
         accuracy=lambda arm, lr, seed: 0.5 + (1 + 0.01 * seed) * gain[arm],
         by_batch=lambda arm, lr, seed: 0.501 + (1 + 0.01 * seed) * gain[arm],
     )
 
-    assert verdicts(frame) == ["holds"] * 6
+    assert verdicts(frame) == ["holds"] * 7
 
 
 def test_the_opposite_is_found_too():
     loss = {"none": 0.0, "recurrent": 0.1, "sequence": 0.2}
     frame = planted(
+        equal=-0.05,
         mean_loss=lambda arm, lr, seed: (1 + loss[arm]) * (1 + 0.001 * seed * loss[arm]),
         accuracy=lambda arm, lr, seed: 0.5 - (1 + 0.01 * seed) * loss[arm],
         by_batch=lambda arm, lr, seed: 0.6,
     )
 
-    assert verdicts(frame) == ["fails"] * 6
+    assert verdicts(frame) == ["fails"] * 7
 
 
 def test_noise_and_diverged_runs_decide_nothing():
@@ -79,7 +89,7 @@ def test_noise_and_diverged_runs_decide_nothing():
         accuracy=lambda arm, lr, seed: 0.5 + 0.1 * (-1) ** seed * len(arm),
     )
 
-    assert verdicts(frame) == ["undecided"] * 6
+    assert verdicts(frame) == ["undecided"] * 7
 
 
 def test_rate_is_chosen_by_training_loss():
@@ -89,6 +99,27 @@ def test_rate_is_chosen_by_training_loss():
     )
 
     assert verdicts(frame)[1] != "holds"
+
+
+def test_equally_long_sequences_are_the_nearest_steps_of_their_own():
+    data = recordings(n=4, steps=9)
+    lengths = torch.tensor([1, 5, 9, 3])
+    data = replace(data, lengths_train=lengths, lengths_test=lengths)
+
+    found = speech._equally_long(data)
+
+    assert found.lengths_train.tolist() == [speech.EQUAL] * 4
+    assert torch.equal(found.x_train[0], data.x_train[0, :1].expand(speech.EQUAL, -1))
+    assert torch.equal(
+        found.x_train[1], data.x_train[1, :5].repeat_interleave(speech.EQUAL // 5, 0)
+    )
+    assert torch.equal(found.x_test[2, [0, -1]], data.x_test[2, [0, 8]])
+
+
+def test_without_such_trials_nothing_is_decided_about_them():
+    frame = planted().filter(lengths="own")
+
+    assert verdicts(frame)[5] == "undecided"
 
 
 def test_frames_are_averaged_and_remains_dropped():

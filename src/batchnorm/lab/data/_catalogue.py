@@ -263,13 +263,14 @@ CATALOGUE = {
         preparation=f"logarithm of the power in {BANDS} mel bands, 25 ms windows every 10 ms; "
         "recordings 0 to 4 of every digit and speaker test",
         sources=(
-            Source("fsdd.npz", ("fsdd.npz",), read_waves, slow=True),
+            Source("fsdd.npz", ("fsdd.npz",), read_waves, slow=True, decoder="torch"),
             Source(
                 "free-spoken-digit-dataset/recordings/*.wav",
                 ("recordings",),
                 read_recordings,
                 places=("free-spoken-digit-dataset", ""),
                 slow=True,
+                decoder="torch",
             ),
         ),
     ),

@@ -72,6 +72,10 @@ def _listed(path: Path) -> str | None:
     except OSError:
         return None
     lines = (line.split(maxsplit=1) for line in text.splitlines())
-    named = {line[1].lstrip("*").strip(): line[0].lower() for line in lines if len(line) == 2}
+    named = {
+        line[1].lstrip("*").removeprefix("./").strip(): line[0].lower()
+        for line in lines
+        if len(line) == 2
+    }
 
     return named.get(path.name)

@@ -6,7 +6,7 @@ from .._chart import Axis, Chart
 from .._experiment import Question
 from .._rules import above, below, differences, values
 from ..claims import Finding
-from ..summary import Estimate, estimate, ratio
+from ..summary import Estimate, estimate, ratio, shares
 from ..words import factor, percent, points
 
 __all__ = ["ARMS", "CHARTS", "QUESTIONS", "reached"]
@@ -94,12 +94,10 @@ def _sigmoid_without(frame: pl.DataFrame) -> Finding:
 
 
 def _too_fast(frame: pl.DataFrame) -> Finding:
-    trials = _as_published(frame).with_columns(
-        lost=(pl.col("loss") >= pl.col("constant_loss")).cast(pl.Float64)
-    )
-    share = estimate(values(trials, "lost", "inception-x5"))
+    trials = _as_published(frame).filter(arm="inception-x5")
+    lost = trials.select(pl.col("loss") >= pl.col("constant_loss")).to_series().to_list()
 
-    return above(share, 0.5, "{} of the networks learn nothing", percent)
+    return above(shares(lost), 0.5, "{} of the networks learn nothing", percent)
 
 
 def _ladder(frame: pl.DataFrame) -> pl.DataFrame:

@@ -4,13 +4,13 @@ from itertools import chain, combinations
 
 import polars as pl
 
+from .._dropout import BATCH
 from .._rules import above, at_best, below, between, values
 from ..claims import Finding
 from ..summary import Estimate, estimate, ratio
 from ..words import points
 
 __all__ = [
-    "BATCH",
     "SWITCHES",
     "falls_as_root",
     "gain",
@@ -22,7 +22,6 @@ __all__ = [
     "smaller_gap",
 ]
 
-BATCH = 64
 SWITCHES = ("dropout", "l2", "shifts")
 CHOSEN = ("lr", "dropout", "l2")
 Side = tuple[str, tuple[str, ...]]

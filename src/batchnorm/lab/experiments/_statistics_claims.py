@@ -52,8 +52,8 @@ QUESTIONS = (
     Question(
         "With a moving average the network can be followed while it trains.",
         IOFFE,
-        "holds if, in the mean of all looks at a constant rate, its accuracy is within a "
-        "percentage point of that by statistics measured anew",
+        "holds if, in the mean of all looks after 32 steps at a constant rate, its accuracy is "
+        "within a percentage point of that by statistics measured anew",
         lambda trials: between(
             _gap(trials, "usual", "recalibrated", "constant", "mean"),
             -POINT,
@@ -65,7 +65,8 @@ QUESTIONS = (
     Question(
         "While the rate is high, statistics measured anew are better than the moving average.",
         WU,
-        "holds if, in the mean of all looks at a constant rate, accuracy by them is higher",
+        "holds if, in the mean of all looks after 32 steps at a constant rate, accuracy by them is "
+        "higher",
         lambda trials: above(
             _gap(trials, "recalibrated", "usual", "constant", "mean"),
             0.0,

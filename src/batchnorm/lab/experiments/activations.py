@@ -139,8 +139,10 @@ EXPERIMENT = Experiment(
     title="Activations while a network trains",
     about="Four convolutions and ReLUs, with and without batch norm before each ReLU, by SGD from "
     f"the same weights. The same {PROBED} training images are shown to the network in training "
-    f"mode {LOOKS} times on the way; looked at is what enters each ReLU. Three rates: claims about "
-    "high rates are judged at the highest, the others at each arm’s best by training loss.",
+    f"mode {LOOKS} times on the way; looked at is what enters each ReLU. Behind "
+    "batch norm its spread on these images is |weight|, so that only learning moves it. Three "
+    "rates: claims about high rates are judged at the highest, the others at each arm’s best by "
+    "training loss.",
     arms={"none": "no norm", "batch": "batch norm"},
     budgets={
         "smoke": _grid(3, 20, 3),

@@ -115,7 +115,8 @@ EXPERIMENT = Experiment(
         "loss": "mean training loss of the last tenth of the steps (nats)",
         "at": "steps after which the network was looked at",
         "moved": "how far what enters an activation has moved since the look before: Wasserstein "
-        "distance of normal distributions, in standard deviations, median over units",
+        "distance of normal distributions, in standard deviations, median over units; behind batch "
+        "norm mean and deviation are its bias and |weight|, so that only learning moves them",
         "gradient_shift": "change of a layer’s gradient when the layers before it are updated, in "
         "lengths of the gradient, mean over layers",
         "cosine": "cosine between these two gradients, mean over layers",

@@ -14,7 +14,7 @@ from .._chart import Axis, Chart
 from .._ending import MEASURED, train
 from .._experiment import Experiment, Grid, Question
 from .._fit import predictions
-from .._rules import above, at_best, below, differences, values
+from .._rules import at_best, below, differences, values
 from .._trial import Trial
 from ..claims import Finding
 from ..data import Dataset, load
@@ -97,7 +97,7 @@ def _unsure(frame: pl.DataFrame) -> Finding:
 def _neighbours(frame: pl.DataFrame) -> Finding:
     found = values(at_best(frame, "lr", "loss"), "alone", "hidden")
 
-    return above(estimate(found), 0.5, "{} of examples among their like are named", percent)
+    return below(estimate(found), 0.5, "{} of examples among their like are named", percent)
 
 
 def _grid(seeds: int, steps: int, lrs: tuple[float, ...], seconds: float, *data: str) -> Grid:
@@ -155,11 +155,11 @@ EXPERIMENT = Experiment(
             _unsure,
         ),
         Question(
-            "As long as the output is not normalised, the examples beside it leave an example’s "
-            "prediction as it is.",
-            "https://stats.stackexchange.com/q/361700, the accepted answer: a network copes with "
-            "the noise of the batch, only not right before the output",
-            "holds if in training mode more than half of the examples are named rightly in a batch "
+            "In training mode a prediction depends on the examples beside it, also where the "
+            "output is not normalised.",
+            "Ioffe & Szegedy 2015, section 3.4, https://arxiv.org/abs/1502.03167: values for an "
+            "example are not deterministic in training",
+            "holds if in training mode less than half of the examples are named rightly in a batch "
             "of nothing but their class",
             _neighbours,
         ),

@@ -12,7 +12,7 @@ import batchnorm
 
 from .._augment import shifted
 from .._chart import Axis, Chart
-from .._dropout import batch_noise, dropped, variance_shift
+from .._dropout import BATCH, batch_noise, dropped, variance_shift
 from .._experiment import Experiment, Grid, Question
 from .._fit import accuracy, fit
 from .._rules import above, below, between
@@ -21,7 +21,6 @@ from ..data import Dataset, load
 from ..models import Mlp, Norm
 from ..words import points
 from ._regularisation_rules import (
-    BATCH,
     SWITCHES,
     falls_as_root,
     gain,
