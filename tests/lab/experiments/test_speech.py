@@ -108,11 +108,10 @@ def test_equally_long_sequences_are_the_nearest_steps_of_their_own():
 
     found = speech._equally_long(data)
 
-    assert found.lengths_train.tolist() == [speech.EQUAL] * 4
-    assert torch.equal(found.x_train[0], data.x_train[0, :1].expand(speech.EQUAL, -1))
-    assert torch.equal(
-        found.x_train[1], data.x_train[1, :5].repeat_interleave(speech.EQUAL // 5, 0)
-    )
+    steps = speech.EQUAL
+    assert found.lengths_train.tolist() == [steps] * 4
+    assert torch.equal(found.x_train[0], data.x_train[0, :1].expand(steps, -1))
+    assert torch.equal(found.x_train[1], data.x_train[1, :5].repeat_interleave(steps // 5, 0))
     assert torch.equal(found.x_test[2, [0, -1]], data.x_test[2, [0, 8]])
 
 
