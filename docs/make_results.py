@@ -3,6 +3,7 @@
 batchnorm lab run --data DATA --out out/lab && python docs/make_results.py out/lab
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -144,11 +145,19 @@ def main(found: Path, folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    shutil.copy(summary, folder / "results.json")
+    numbers = without_folders(summary.read_text(encoding="utf-8"))
+    (folder / "results.json").write_text(numbers, encoding="utf-8")
     for record in records:
         if chart := first_chart(record):
             drawn = found / "report" / f"{record.experiment}-{chart.key}.svg"
             shutil.copy(drawn, folder / f"{record.experiment}.svg")
+
+
+def without_folders(text: str) -> str:
+    """The same without where the native library and the data lay: that is nobody's business."""
+    text = re.sub(r"(native library: )[^\s\"]*/", r"\1", text)
+
+    return re.sub(r"Got '/[^']*' without them", "Got a folder without them", text)
 
 
 def first_chart(record: StudyRecord) -> Chart | None:
