@@ -8,7 +8,7 @@ import polars as pl
 from ._rules import above
 from ._study import Study
 from .claims import Finding
-from .summary import Estimate, estimate
+from .summary import Estimate, difference, estimate
 
 __all__ = ["best_of", "in_words", "lead", "ranking"]
 
@@ -77,7 +77,7 @@ def in_words(norm: str, size: int, lr: float) -> str:
 
 
 def _lead(best: list[float], other: list[float]) -> Estimate:
-    return estimate([a - b for a, b in zip(best, other, strict=True)])
+    return difference(best, other)
 
 
 def _means(trials: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from .claims import Finding, Verdict, verdict, within
-from .summary import Estimate, estimate, ratio
+from .summary import Estimate, difference, estimate, ratio
 from .words import interval
 
 __all__ = ["above", "at_best", "below", "between", "differences", "highest", "ratios", "values"]
@@ -42,7 +42,7 @@ def differences(
     """`arm` minus `other`, each pair of one seed."""
     mine, theirs = (values(frame, measured, name, **settings) for name in (arm, other))
 
-    return estimate([a - b for a, b in zip(mine, theirs, strict=True)])
+    return difference(mine, theirs)
 
 
 def ratios(frame: pl.DataFrame, measured: str, arm: str, other: str, **settings: Any) -> Estimate:

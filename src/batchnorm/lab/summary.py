@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from scipy import stats
 
-__all__ = ["Estimate", "estimate", "paired_shares", "ratio", "shares"]
+__all__ = ["Estimate", "difference", "estimate", "paired_shares", "ratio", "shares"]
 
 CONFIDENCE = 0.95
 
@@ -54,6 +54,11 @@ def estimate(values: Sequence[float]) -> Estimate:
     spread = statistics.stdev(values)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread / len(values) ** 0.5
     return Estimate(mean, mean - half, mean + half, spread, tuple(values))
+
+
+def difference(mine: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """`mine` minus `theirs`, each pair of one seed."""
+    return estimate([a - b for a, b in zip(mine, theirs, strict=True)])
 
 
 def ratio(values: Sequence[float], *, grid: float = 1.0) -> Estimate:

@@ -7,7 +7,7 @@ import polars as pl
 from .._chart import Axis, Chart
 from .._experiment import Question
 from .._rules import above, differences, values
-from ..summary import Estimate, estimate
+from ..summary import Estimate, difference
 from ..words import points
 
 __all__ = ["CHARTS", "QUESTIONS"]
@@ -45,7 +45,7 @@ def _more(trials: pl.DataFrame, few: int, many: int) -> Estimate:
     rows = _over_examples(trials)
     found = [values(rows, "by_examples", "adabn", examples=count) for count in (few, many)]
 
-    return estimate([a - b for a, b in zip(*found, strict=True)])
+    return difference(*found)
 
 
 def _repaired(trials: pl.DataFrame) -> list[float]:
@@ -62,7 +62,7 @@ def _hidden_less(trials: pl.DataFrame) -> Estimate:
     hidden = pl.col("corruption") == "occlusion"
     shares = [_repaired(trials.filter(chosen)) for chosen in (~hidden, hidden)]
 
-    return estimate([a - b for a, b in zip(*shares, strict=True)])
+    return difference(*shares)
 
 
 QUESTIONS = (

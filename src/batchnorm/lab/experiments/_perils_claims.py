@@ -7,7 +7,7 @@ import polars as pl
 from .._chart import Axis, Chart
 from .._experiment import Question
 from .._rules import above, at_best, below, differences, values
-from ..summary import Estimate, estimate
+from ..summary import Estimate, difference
 from ..words import points
 
 __all__ = ["CHARTS", "QUESTIONS"]
@@ -36,7 +36,7 @@ def _restless(trials: pl.DataFrame) -> Estimate:
         found = values(_best(trials), "accuracy", arm)
         distances.append([abs(value - statistics.median(found)) for value in found])
 
-    return estimate([a - b for a, b in zip(*distances, strict=True)])
+    return difference(*distances)
 
 
 def _looks(trials: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import polars as pl
 from .._dropout import BATCH
 from .._rules import above, at_best, below, between, values
 from ..claims import Finding
-from ..summary import Estimate, estimate, ratio
+from ..summary import Estimate, difference, estimate, ratio
 from ..words import points
 
 __all__ = [
@@ -54,7 +54,7 @@ def gain(frame: pl.DataFrame, mine: Side, theirs: Side) -> Estimate:
 
 def shifts_less(frame: pl.DataFrame) -> Finding:
     plain, batch = (_gains(frame, (arm, ("shifts",)), (arm, ())) for arm in ("plain", "batch"))
-    saved = estimate([a - b for a, b in zip(plain, batch, strict=True)])
+    saved = difference(plain, batch)
 
     return above(saved, 0.0, "{} points more gained by shifts without batch norm", points)
 
@@ -62,7 +62,7 @@ def shifts_less(frame: pl.DataFrame) -> Finding:
 def repaired(frame: pl.DataFrame) -> Finding:
     trials = _chosen(frame, "batch", ("dropout",))
     pairs = (values(trials, name, "batch") for name in ("recalibrated", "accuracy"))
-    gained = estimate([a - b for a, b in zip(*pairs, strict=True)])
+    gained = difference(*pairs)
 
     return above(gained, 0.0, "{} points by new statistics", points)
 

@@ -14,7 +14,7 @@ from .._trial import Trial, Value
 from ..claims import Finding
 from ..data import Dataset
 from ..models import ConvNet
-from ..summary import Estimate, estimate
+from ..summary import Estimate, difference
 from ..words import points
 
 __all__ = ["EXPERIMENT", "measure"]
@@ -80,7 +80,7 @@ def _lost(frame: pl.DataFrame, arm: str) -> tuple[Estimate, str]:
     """Accuracy at the usual batch minus that at the smallest; in words, where that is."""
     best, smallest = _best(frame), frame.select(SMALLEST).item()
     usual, small = (values(best, "accuracy", arm, batch=size) for size in (USUAL, smallest))
-    lost = estimate([a - b for a, b in zip(usual, small, strict=True)])
+    lost = difference(usual, small)
 
     return lost, f"{{}} points from batch {smallest} to batch {USUAL}"
 

@@ -19,7 +19,7 @@ from .._sequences import Mode, Reader, load_sequences
 from .._trial import Trial, Value
 from ..claims import Finding
 from ..data import Dataset
-from ..summary import estimate
+from ..summary import difference, estimate
 from ..words import points
 
 __all__ = ["EXPERIMENT", "measure"]
@@ -119,7 +119,7 @@ def _equal_are_better(frame: pl.DataFrame) -> Finding:
         gains.append([a - b for a, b in zip(*pair, strict=True)])
 
     return above(
-        estimate([a - b for a, b in zip(*gains, strict=True)]),
+        difference(*gains),
         0.0,
         "{} points more on no norm than with sequences as they are",
         points,
